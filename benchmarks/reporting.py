@@ -1,0 +1,49 @@
+"""Write the result of a benchmark with what is needed to repeat it."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "open_clip_torch", "skorch", "pillow")
+
+
+def environment():
+    """Versions, machine, git revision and command of this run."""
+    import torch
+
+    command = [Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix(), *sys.argv[1:]]
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", *command]),
+        "git": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--", "sklearn_npll", "benchmarks")),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpu_count": os.cpu_count(),
+        "load_average": os.getloadavg(),
+        "torch_threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def write_result(name, result, path=None):
+    """Write a result with its environment to ``benchmarks/results/<name>.json``."""
+    path = Path(path) if path else ROOT / "benchmarks" / "results" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"benchmark": name, **result, "environment": environment()}, indent=2)
+    path.write_text(text + "\n")
+    print(text)
+
+
+def _git(*arguments):
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,613 @@
+"""Samples of any accepted kind, read as images.
+
+A sample is an array, a PIL image, a path, encoded bytes, a tensor, or an item of a dataset that
+holds one of these. Whatever it was, it becomes 8-bit: upright, without transparency, grey or RGB.
+"""
+
+import hashlib
+import io
+import mmap
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+from PIL import Image, ImageOps
+
+_FIELDS = ("image", "img")
+
+
+class ImageReadError(ValueError):
+    """An image that cannot be read.
+
+    Parameters
+    ----------
+    index : int
+        Row of the image in the samples.
+    path : str or None
+        Its file, if it came from one.
+    reason : str
+        What went wrong.
+
+    Attributes
+    ----------
+    index, path, reason
+        The parameters.
+    """
+
+    def __init__(self, index, path, reason):
+        super().__init__(index, path, reason)
+        self.index = index
+        self.path = path
+        self.reason = reason
+
+    def __str__(self):
+        where = f" ({self.path})" if self.path else ""
+        return f"Image {self.index}{where} cannot be read: {self.reason}"
+
+
+def is_image_data(X):
+    """Tell images from a feature matrix, without reading any.
+
+    Parameters
+    ----------
+    X : object
+        Samples.
+
+    Returns
+    -------
+    bool
+        True for arrays and tensors of 3 or 4 dimensions, for lists, 1-D arrays and series of
+        paths, PIL images, encoded bytes or arrays, and for datasets; False for anything else, a
+        2-D array of numbers among it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_image_data(np.zeros((5, 28, 28))), is_image_data(np.zeros((5, 28)))
+    (True, False)
+    >>> is_image_data(["cat.jpg", "dog.png"])
+    True
+    """
+    ndim = getattr(X, "ndim", None)
+    if ndim is not None and ndim != 1:
+        return ndim in (3, 4) and (_is_tensor(X) or X.dtype.kind in "buif")
+    if isinstance(X, (str, bytes, dict)) or not hasattr(X, "__getitem__"):
+        return False
+    if ndim is None and not isinstance(X, (list, tuple)):
+        return hasattr(X, "__len__")  # a dataset
+    if len(X) == 0:
+        return False
+    first = X.iloc[0] if hasattr(X, "iloc") else X[0]
+    if isinstance(first, tuple):
+        first = first[0] if first else None
+    if isinstance(first, list):  # nested lists of numbers are images only if they nest deeply
+        return np.ndim(first) in (2, 3)
+    return (
+        isinstance(first, (str, bytes, os.PathLike, Image.Image, dict))
+        or getattr(first, "ndim", 0) >= 2
+    )
+
+
+def n_images(X):
+    """Count samples.
+
+    Parameters
+    ----------
+    X : images
+        Samples of any kind that `is_image_data` accepts.
+
+    Returns
+    -------
+    int
+        Their number.
+
+    Examples
+    --------
+    >>> n_images(["cat.jpg", "dog.png"])
+    2
+    """
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def as_samples(X):
+    """View samples as one array (n, H, W[, channels]) or as a sequence of single samples.
+
+    Parameters
+    ----------
+    X : images
+        Samples of any kind that `is_image_data` accepts.
+
+    Returns
+    -------
+    ndarray, list or dataset
+        The same samples, not copied.
+
+    Raises
+    ------
+    ValueError
+        If an array has its channels first, or its shape is not one of images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_samples(np.zeros((2, 3, 32, 32)))
+    Traceback (most recent call last):
+    ...
+    ValueError: Images of shape (n, H, W, channels) need 1, 3 or 4 channels, got shape \
+(2, 3, 32, 32). The channels seem to come first: pass X.transpose(0, 2, 3, 1).
+    """
+    if _is_tensor(X):
+        X = X.detach().cpu()
+        X = (X.permute(0, 2, 3, 1) if X.ndim == 4 else X).numpy()
+    if hasattr(X, "iloc"):
+        return list(X)
+    if not isinstance(X, np.ndarray):
+        return X
+    if X.ndim == 1:
+        return X.tolist() if X.dtype.kind in "US" else list(X)
+    if X.ndim == 4 and X.shape[3] not in (1, 3, 4):
+        hint = ""
+        if X.shape[1] in (1, 3, 4):
+            hint = " The channels seem to come first: pass X.transpose(0, 2, 3, 1)."
+        raise ValueError(
+            "Images of shape (n, H, W, channels) need 1, 3 or 4 channels, got shape"
+            f" {X.shape}.{hint}"
+        )
+    if X.ndim == 3 and X.shape[2] in (3, 4) and X.shape[1] > X.shape[2]:
+        raise ValueError(
+            f"Shape {X.shape} looks like one colour image; pass X[np.newaxis] for a single image,"
+            " or add a channel axis if these are grey images."
+        )
+    return X
+
+
+def fetch_samples(samples, rows):
+    """Take rows out of the samples, errors among them.
+
+    Parameters
+    ----------
+    samples : ndarray, list or dataset
+        What `as_samples` returned.
+    rows : range or sequence of int
+        The rows.
+
+    Returns
+    -------
+    ndarray or list
+        A copy of the rows of an array. Otherwise one item a row: the image itself, freed of the
+        dictionary or tuple of a dataset, or the `ImageReadError` met on the way.
+
+    Examples
+    --------
+    >>> fetch_samples([{"image": "cat.jpg", "label": 0}, ("dog.png", 1)], range(2))
+    ['cat.jpg', 'dog.png']
+    """
+    if isinstance(samples, np.ndarray):
+        if isinstance(rows, range) and rows.step == 1:
+            rows = slice(rows.start, rows.stop)
+        batch = np.array(samples[rows])
+        _release_pages(samples)
+        return batch
+    return [_fetch_one(samples, int(row)) for row in rows]
+
+
+def image_keys(X, indices=None):
+    """Keys that change when an image changes, for caches.
+
+    Parameters
+    ----------
+    X : images
+        Samples of any kind.
+    indices : sequence of int, default=None
+        Rows to look at; all by default.
+
+    Returns
+    -------
+    list of str or None
+        For a path, the file's absolute path, size and modification time; for anything else a
+        hash of the content. None for what cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a, b, c = image_keys(np.array([[[1]], [[1]], [[2]]], dtype=np.uint8))
+    >>> a == b, a == c
+    (True, False)
+    """
+    samples = as_samples(X)
+    rows = range(n_images(X)) if indices is None else indices
+    return [sample_key(item) for item in fetch_samples(samples, rows)]
+
+
+def sample_key(item):
+    """Key of one fetched sample, as `image_keys` describes it.
+
+    Parameters
+    ----------
+    item : array, PIL image, path, bytes or ImageReadError
+        The sample.
+
+    Returns
+    -------
+    str or None
+        Its key, or None if it cannot be read.
+
+    Examples
+    --------
+    >>> sample_key("no such file.png") is None
+    True
+    """
+    if isinstance(item, (str, os.PathLike)):
+        try:
+            stat = os.stat(item)
+        except (OSError, ValueError):
+            return None
+        return f"{os.path.abspath(item)}:{stat.st_size}:{stat.st_mtime_ns}"
+    if isinstance(item, bytes):
+        header, content = "bytes", item
+    elif isinstance(item, np.ndarray):
+        header, content = f"{item.dtype.str}{item.shape}", np.ascontiguousarray(item)
+    else:
+        image = decode_sample(item, 0)
+        if isinstance(image, ImageReadError):
+            return None
+        header, content = f"{image.mode}{image.size}", image.tobytes()
+    digest = hashlib.blake2b(header.encode(), digest_size=16)
+    digest.update(content)
+    return digest.hexdigest()
+
+
+def decode_sample(item, row, mode=None):
+    """Read one fetched sample.
+
+    Parameters
+    ----------
+    item : array, PIL image, path, bytes or ImageReadError
+        The sample.
+    row : int
+        Its row, for error messages.
+    mode : {"RGB", "L", None}, default=None
+        What to convert to; None keeps grey images grey ("L") and makes all others "RGB".
+
+    Returns
+    -------
+    PIL.Image.Image or ImageReadError
+        The upright 8-bit image, or why there is none.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> decode_sample(Image.new("RGBA", (2, 1)), 0).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if isinstance(item, ImageReadError):
+        return item
+    path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+    try:
+        if isinstance(item, Image.Image):
+            image = _eight_bit(item)
+        elif isinstance(item, (str, os.PathLike, bytes)):
+            with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
+                image = _eight_bit(opened)
+        else:
+            image = array_to_pil(to_uint8(_channels_last(item)[np.newaxis], rows=[row])[0])
+    # Decoders raise anything on a damaged file: OSError, SyntaxError, struct.error, ...
+    except Exception as error:
+        return ImageReadError(row, path, f"{type(error).__name__}: {error}")
+    return image if mode in (None, image.mode) else image.convert(mode)
+
+
+def read_images(X, indices=None, *, mode="RGB", on_error="raise"):
+    """Read samples of any kind as PIL images.
+
+    Turned upright by their EXIF orientation; transparency laid on white; 16-bit values scaled to
+    8 bits; floats taken as [0, 1] if no value of the image exceeds 1, else as [0, 255].
+
+    Parameters
+    ----------
+    X : images
+        Samples of any kind.
+    indices : sequence of int, default=None
+        Rows to read; all by default.
+    mode : {"RGB", "L", None}, default="RGB"
+        Mode of the images; None keeps grey images grey and makes all others RGB.
+    on_error : {"raise", "return"}, default="raise"
+        Whether to raise on an image that cannot be read, or to return the error in its place.
+
+    Returns
+    -------
+    list of PIL.Image.Image
+        The images.
+
+    Raises
+    ------
+    ImageReadError
+        If an image cannot be read; it has the index and the path.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> read_images(np.full((3, 4, 6), 0.5), [2], mode="L")[0].size
+    (6, 4)
+    """
+    samples = as_samples(X)
+    rows = range(n_images(X)) if indices is None else indices
+    batch = fetch_samples(samples, rows)
+    if isinstance(batch, np.ndarray):
+        images = [array_to_pil(image, mode) for image in to_uint8(batch, rows)]
+    else:
+        images = [decode_sample(item, row, mode) for item, row in zip(batch, rows)]
+    if on_error == "raise":
+        raise_first_error(images)
+    return images
+
+
+def raise_first_error(items):
+    """Raise the first `ImageReadError` in a list, if there is one.
+
+    Parameters
+    ----------
+    items : iterable
+        Images and errors.
+
+    Examples
+    --------
+    >>> raise_first_error([1, ImageReadError(7, "cat.jpg", "truncated")])
+    Traceback (most recent call last):
+    ...
+    sklearn_npll._images.ImageReadError: Image 7 (cat.jpg) cannot be read: truncated
+    """
+    for item in items:
+        if isinstance(item, ImageReadError):
+            raise item
+
+
+def as_image_array(X, *, image_size=None, channels=None, n_jobs=None):
+    """Read samples of any kind into one array.
+
+    Parameters
+    ----------
+    X : images
+        Samples of any kind.
+    image_size : tuple of int (height, width), default=None
+        Size to resize to, not keeping the aspect ratio. By default the size the images have,
+        which must then be the same for all.
+    channels : {1, 3}, default=None
+        Number of channels. By default 1 for an array of grey images and 3 otherwise.
+    n_jobs : int, default=None
+        Number of threads; one per core by default.
+
+    Returns
+    -------
+    ndarray of uint8 of shape (n_samples, height, width, channels)
+        The images; a view of X if that is an array of this kind already.
+
+    Raises
+    ------
+    ImageReadError
+        If an image cannot be read.
+    ValueError
+        If the sizes differ and no `image_size` is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.zeros((2, 8, 8), dtype=np.uint8)
+    >>> as_image_array(X).shape, as_image_array(X, image_size=(4, 4), channels=3).shape
+    ((2, 8, 8, 1), (2, 4, 4, 3))
+    """
+    samples = as_samples(X)
+    n = n_images(X)
+    if isinstance(samples, np.ndarray):
+        given = 1 if samples.ndim == 3 or samples.shape[3] == 1 else 3
+        channels = channels or given
+        image_size = tuple(image_size or samples.shape[1:3])
+        same = image_size == samples.shape[1:3] and channels == given
+        if same and samples.dtype == np.uint8 and samples.shape[3:] != (4,):
+            return samples.reshape(*samples.shape[:3], given)
+    channels = channels or 3
+    mode = {1: "L", 3: "RGB"}[channels]
+    if image_size is None:
+        width, height = read_images(samples, [0], mode=mode)[0].size
+        wanted = (height, width)
+    else:
+        wanted = tuple(image_size)
+    result = np.empty((n, *wanted, channels), dtype=np.uint8)
+
+    def read_rows(rows):
+        for row, image in zip(rows, read_images(samples, rows, mode=mode)):
+            size = image.size[::-1]
+            if size != wanted and image_size is None:
+                raise ValueError(
+                    f"Image {row} has height and width {size}, image 0 has {wanted}; give an"
+                    " image_size to bring them to one size."
+                )
+            if size != wanted:
+                image = image.resize(wanted[::-1], Image.Resampling.BILINEAR)
+            result[row] = np.asarray(image).reshape(*wanted, channels)
+
+    with ThreadPoolExecutor(n_jobs or n_reading_threads(samples)) as pool:
+        list(pool.map(read_rows, (range(i, min(i + 64, n)) for i in range(0, n, 64))))
+    return result
+
+
+def n_reading_threads(samples):
+    """How many threads may read these samples.
+
+    Parameters
+    ----------
+    samples : ndarray, list or dataset
+        What `as_samples` returned.
+
+    Returns
+    -------
+    int
+        One for arrays, which are copied in whole batches, and for datasets, which may keep an
+        open file and are seldom safe to share; up to 8 for lists.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> n_reading_threads(np.zeros((2, 4, 4)))
+    1
+    """
+    return min(8, joblib.cpu_count()) if isinstance(samples, (list, tuple)) else 1
+
+
+def to_uint8(images, rows=None):
+    """Scale a batch of arrays to 8 bits and lay transparency on white.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, H, W) or (n, H, W, channels)
+        1, 3 or 4 channels. Booleans are black and white, uint16 the full 16-bit range; other
+        integers must be in [0, 255]; an image of floats is in [0, 1] if none exceeds 1, else in
+        [0, 255].
+    rows : sequence of int, default=None
+        Rows of the images in the samples, for error messages.
+
+    Returns
+    -------
+    ndarray of uint8 of shape (n, H, W, 1) or (n, H, W, 3)
+        The images.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range or not a number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_uint8(np.array([[[0.0, 1.0]], [[0.0, 51.0]]])).ravel().tolist()
+    [0, 255, 0, 51]
+    """
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4):
+        raise ValueError(f"an image has shape (H, W) or (H, W, 1|3|4), got {images.shape[1:]}")
+    kind = images.dtype.kind
+    if kind == "b":
+        images = images * np.uint8(255)
+    elif images.dtype == np.uint16:
+        images = ((images.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    elif images.dtype != np.uint8:
+        images = _scale_to_uint8(images, rows)
+    if images.shape[3] == 4:
+        alpha = images[..., 3:].astype(np.float32) / 255
+        images = np.rint(images[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return images
+
+
+def array_to_pil(image, mode=None):
+    """View an 8-bit array as a PIL image.
+
+    Parameters
+    ----------
+    image : ndarray of uint8 of shape (H, W, 1) or (H, W, 3)
+        The image.
+    mode : {"RGB", "L", None}, default=None
+        What to convert to; None keeps grey images grey.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> array_to_pil(np.zeros((2, 3, 1), dtype=np.uint8)).mode
+    'L'
+    """
+    image = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    return image if mode in (None, image.mode) else image.convert(mode)
+
+
+def _scale_to_uint8(images, rows):
+    if images.dtype.kind not in "iuf":
+        raise ValueError(f"images of dtype {images.dtype} are not understood; use uint8 or float")
+    low = images.min(axis=(1, 2, 3))
+    high = images.max(axis=(1, 2, 3))
+    wrong = ~((low >= 0) & (high <= 255))  # also true of NaN
+    if wrong.any():
+        i = int(np.flatnonzero(wrong)[0])
+        row = i if rows is None else rows[i]
+        raise ValueError(
+            f"image {row} has values from {low[i]:g} to {high[i]:g}; they must be in [0, 1] or"
+            " [0, 255]. Undo any normalisation, and use dtype uint16 for 16-bit images."
+        )
+    if images.dtype.kind == "f":
+        images = np.rint(images * np.where(high <= 1, 255, 1)[:, None, None, None])
+    return images.astype(np.uint8)
+
+
+def _eight_bit(image):
+    """Upright "L" or "RGB" copy of a PIL image of any mode."""
+    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.dtype.kind in "iu":  # deeper than 8 bits: 16, whatever type holds them
+            if values.min() < 0 or values.max() > 65535:
+                raise ValueError(f"values from {values.min()} to {values.max()} are not 16-bit")
+            values = values.astype(np.uint16)
+        return array_to_pil(to_uint8(values[np.newaxis])[0])
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _fetch_one(samples, row):
+    try:
+        return _image_of(samples[row])
+    except Exception as error:  # a dataset reads files here, and raises as decoders do
+        return ImageReadError(row, None, f"{type(error).__name__}: {error}")
+
+
+def _image_of(sample):
+    """Take the image out of an item of a dataset: a tuple begins with it, a dictionary names it."""
+    if isinstance(sample, tuple):
+        sample = sample[0]
+    if isinstance(sample, dict):
+        if sample.get("bytes") is not None or sample.get("path") is not None:
+            return sample.get("bytes") or sample["path"]
+        name = next((field for field in _FIELDS if field in sample), None)
+        if name is None:
+            images = (key for key, value in sample.items() if isinstance(value, Image.Image))
+            name = next(images, None)
+        if name is None:
+            raise ValueError(f"no image among the columns {list(sample)}; call one 'image'")
+        return _image_of(sample[name])
+    return np.asarray(sample) if isinstance(sample, list) else sample
+
+
+def _is_tensor(X):
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(X, torch.Tensor)
+
+
+def _channels_last(item):
+    if _is_tensor(item):
+        item = item.detach().cpu()
+        if item.ndim == 3 and item.shape[0] in (1, 3, 4):  # torch's convention
+            item = item.permute(1, 2, 0)
+        return item.numpy()
+    if not isinstance(item, np.ndarray):
+        raise TypeError(f"{type(item).__name__} is no array, PIL image, path or bytes")
+    return item
+
+
+def _release_pages(array):
+    """Give back the pages of a memory map, which would otherwise all stay in memory once read."""
+    while isinstance(array, np.ndarray):
+        # Pages of a copy-on-write map may hold the only copy of a change.
+        if isinstance(array, np.memmap) and array.mode != "c" and array._mmap is not None:
+            if hasattr(array._mmap, "madvise"):
+                array._mmap.madvise(mmap.MADV_DONTNEED)
+            return
+        array = array.base

@@ -1,0 +1,56 @@
+"""Parts of error messages shared by all modules."""
+
+import difflib
+
+import numpy as np
+
+
+def did_you_mean(name, options):
+    """Say which option a misspelt name resembles.
+
+    Parameters
+    ----------
+    name : object
+        The name as given.
+    options : iterable
+        The names that exist.
+
+    Returns
+    -------
+    str
+        ``" Did you mean 'close'?"`` with a leading space, or an empty string.
+
+    Examples
+    --------
+    >>> did_you_mean("sneker", ["Sandal", "Sneaker"])
+    " Did you mean 'Sneaker'?"
+    """
+    lowered = {str(option).lower(): option for option in options}
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1)
+    return f" Did you mean {str(lowered[close[0]])!r}?" if close else ""
+
+
+def name_rows(wrong, limit=5):
+    """Name the first rows marked in a mask.
+
+    Parameters
+    ----------
+    wrong : array-like of bool of shape (n_samples,)
+        The rows to name.
+    limit : int, default=5
+        How many rows to name before counting the rest.
+
+    Returns
+    -------
+    str
+        Such as ``"rows 0, 3"`` or ``"rows 0, 1, 2, 3, 4 and 995 more"``.
+
+    Examples
+    --------
+    >>> name_rows([True, False, False, True])
+    'rows 0, 3'
+    """
+    rows = np.flatnonzero(wrong)
+    named = ", ".join(map(str, rows[:limit]))
+    more = f" and {len(rows) - limit} more" if len(rows) > limit else ""
+    return f"{'row' if len(rows) == 1 else 'rows'} {named}{more}"

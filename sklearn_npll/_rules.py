@@ -1,0 +1,319 @@
+"""Candidate rules: from the votes or scores of an annotator to sets of candidate classes."""
+
+import numbers
+
+import numpy as np
+from scipy import sparse as sp
+
+from ._messages import did_you_mean, name_rows
+
+# Thresholds are written as decimals and probabilities are often float32, so 0.3 + 0.6 is 0.9.
+_TOLERANCE = 1e-6
+
+
+def union_candidates(votes, n_classes, *, sparse=False):
+    """Take every class that at least one prompt votes for.
+
+    Parameters
+    ----------
+    votes : array-like of int of shape (n_samples, n_prompts)
+        Index of the class each prompt chose; -1 where it abstained.
+    n_classes : int
+        Number of classes.
+    sparse : bool, default=False
+        Whether to return a CSR array, whose memory does not depend on the number of classes.
+
+    Returns
+    -------
+    candidates : ndarray or csr_array of bool of shape (n_samples, n_classes)
+        The candidate classes. A row in which every prompt abstained says nothing about its
+        label, so all its classes are candidates.
+
+    Raises
+    ------
+    ValueError
+        If a vote is not -1 or the index of a class.
+
+    Examples
+    --------
+    >>> union_candidates([[0, 2, 0], [1, 1, -1]], n_classes=3).astype(int)
+    array([[1, 0, 1],
+           [0, 1, 0]])
+    """
+    votes = np.asarray(votes)
+    if votes.ndim != 2 or not np.issubdtype(votes.dtype, np.integer):
+        raise ValueError(
+            "votes must be integers of shape (n_samples, n_prompts), the class each prompt chose;"
+            f" got dtype {votes.dtype} and shape {votes.shape}."
+        )
+    wrong = (votes < -1) | (votes >= n_classes)
+    if wrong.any():
+        row, prompt = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"votes[{row}, {prompt}] is {votes[row, prompt]}; a vote is the index of a class, 0 to"
+            f" {n_classes - 1}, or -1 for a prompt that abstained."
+        )
+    # Sorted rows are the CSR structure itself once repeated votes are dropped.
+    ordered = np.sort(votes, axis=1)
+    chosen = ordered >= 0
+    chosen[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
+    sizes = chosen.sum(axis=1)
+    silent = sizes == 0
+    sizes[silent] = n_classes
+    in_silent_row = np.repeat(silent, sizes)
+    columns = np.empty(sizes.sum(), dtype=np.int32)
+    columns[~in_silent_row] = ordered[chosen]
+    columns[in_silent_row] = np.tile(np.arange(n_classes), silent.sum())
+    candidates = sp.csr_array(
+        (np.ones(len(columns), dtype=bool), columns, np.concatenate([[0], np.cumsum(sizes)])),
+        shape=(len(votes), n_classes),
+    )
+    return candidates if sparse else candidates.toarray()
+
+
+def topk_candidates(scores, k=3):
+    """Take the k classes with the largest scores; the first of equal ones wins.
+
+    Parameters
+    ----------
+    scores : array-like of float of shape (n_samples, n_classes)
+        Any scores, the larger the likelier.
+    k : int, default=3
+        Number of candidates in each row.
+
+    Returns
+    -------
+    candidates : ndarray of bool of shape (n_samples, n_classes)
+        The candidate classes.
+
+    Raises
+    ------
+    ValueError
+        If k is not between 1 and the number of classes.
+
+    Examples
+    --------
+    >>> topk_candidates([[0.2, 0.5, 0.3]], k=2)
+    array([[False,  True,  True]])
+    """
+    scores = _check_scores(scores)
+    if not isinstance(k, numbers.Integral) or not 1 <= k <= scores.shape[1]:
+        raise ValueError(
+            f"k is {k!r}; rule 'topk' needs a whole number from 1 to n_classes={scores.shape[1]}."
+        )
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return _mark(best, scores.shape)
+
+
+def threshold_candidates(proba, threshold=0.1):
+    """Take every class whose probability reaches a threshold.
+
+    Parameters
+    ----------
+    proba : array-like of float of shape (n_samples, n_classes)
+        Probabilities of the classes.
+    threshold : float in (0, 1], default=0.1
+        Smallest probability of a candidate.
+
+    Returns
+    -------
+    candidates : ndarray of bool of shape (n_samples, n_classes)
+        The candidate classes; a row where none reaches the threshold keeps its most probable
+        class.
+
+    Raises
+    ------
+    ValueError
+        If the threshold is not in (0, 1] or the scores are not probabilities.
+
+    Examples
+    --------
+    >>> threshold_candidates([[0.6, 0.3, 0.1], [0.2, 0.4, 0.4]], threshold=0.5)
+    array([[ True, False, False],
+           [False,  True, False]])
+    """
+    proba = _check_scores(proba, probabilities=True)
+    _check_share(threshold, "threshold")
+    return (proba >= threshold - _TOLERANCE) | topk_candidates(proba, 1)
+
+
+def ratio_candidates(proba, ratio=0.5):
+    """Take every class at least a given share as probable as the most probable one.
+
+    Parameters
+    ----------
+    proba : array-like of float of shape (n_samples, n_classes)
+        Probabilities of the classes.
+    ratio : float in (0, 1], default=0.5
+        Smallest probability of a candidate relative to the largest of its row.
+
+    Returns
+    -------
+    candidates : ndarray of bool of shape (n_samples, n_classes)
+        The candidate classes.
+
+    Raises
+    ------
+    ValueError
+        If the ratio is not in (0, 1] or the scores are not probabilities.
+
+    Examples
+    --------
+    >>> ratio_candidates([[0.6, 0.3, 0.1], [0.2, 0.4, 0.4]], ratio=0.6)
+    array([[ True, False, False],
+           [False,  True,  True]])
+    """
+    proba = _check_scores(proba, probabilities=True)
+    _check_share(ratio, "ratio")
+    return proba >= ratio * proba.max(axis=1, keepdims=True) * (1 - _TOLERANCE)
+
+
+def cumulative_candidates(proba, mass=0.9):
+    """Take the smallest set of classes whose probabilities sum to a given mass.
+
+    Parameters
+    ----------
+    proba : array-like of float of shape (n_samples, n_classes)
+        Probabilities of the classes, which sum to one in each row.
+    mass : float in (0, 1], default=0.9
+        Total probability the candidates must reach.
+
+    Returns
+    -------
+    candidates : ndarray of bool of shape (n_samples, n_classes)
+        The candidate classes; the first of equally probable ones is taken first.
+
+    Raises
+    ------
+    ValueError
+        If the mass is not in (0, 1] or the rows do not sum to one.
+
+    Examples
+    --------
+    >>> cumulative_candidates([[0.6, 0.3, 0.1], [0.95, 0.04, 0.01]], mass=0.9)
+    array([[ True,  True, False],
+           [ True, False, False]])
+    """
+    proba = _check_scores(proba, probabilities=True)
+    _check_share(mass, "mass")
+    wrong = np.abs(proba.sum(axis=1) - 1) > 1e-2
+    if wrong.any():
+        raise ValueError(
+            f"The probabilities do not sum to one in {name_rows(wrong)}, which rule 'cumulative'"
+            " needs; divide each row by its sum."
+        )
+    order = np.argsort(-proba, axis=1, kind="stable")
+    ordered = np.take_along_axis(proba, order, axis=1).astype(np.float64)
+    mass_before = np.cumsum(ordered, axis=1) - ordered
+    needed = mass_before < mass - _TOLERANCE
+    return _mark(order, proba.shape, needed)
+
+
+# Rule -> function of the scores and the rule's one argument, and the argument's default.
+SCORE_RULES = {
+    "topk": (topk_candidates, 3),
+    "threshold": (threshold_candidates, 0.1),
+    "ratio": (ratio_candidates, 0.5),
+    "cumulative": (cumulative_candidates, 0.9),
+}
+
+
+def candidates_from_scores(scores, rule, value=None):
+    """Apply a candidate rule by name.
+
+    Parameters
+    ----------
+    scores : array-like of float of shape (n_samples, n_classes)
+        Scores of the classes: probabilities, or anything for "topk".
+    rule : {"topk", "threshold", "ratio", "cumulative"}
+        The rule.
+    value : float or int, default=None
+        The rule's argument: k=3 (or the number of classes if smaller), threshold=0.1, ratio=0.5
+        or mass=0.9 by default.
+
+    Returns
+    -------
+    candidates : ndarray of bool of shape (n_samples, n_classes)
+        The candidate classes.
+
+    Raises
+    ------
+    ValueError
+        If the rule is unknown, or it cannot use the value or the scores.
+
+    Examples
+    --------
+    >>> candidates_from_scores([[0.6, 0.3, 0.1]], "topk", 2)
+    array([[ True,  True, False]])
+    """
+    check_rule(rule, SCORE_RULES)
+    apply, default = SCORE_RULES[rule]
+    scores = _check_scores(scores)
+    if value is None:
+        value = min(default, scores.shape[1])
+    return apply(scores, value)
+
+
+def check_rule(rule, rules=("union", *SCORE_RULES)):
+    """Raise a ValueError that lists the rules if a rule is unknown.
+
+    Parameters
+    ----------
+    rule : str
+        The rule as given.
+    rules : iterable of str, default=all rules
+        The rules that exist.
+
+    Raises
+    ------
+    ValueError
+        If the rule is not one of them.
+
+    Examples
+    --------
+    >>> check_rule("ratios", ["union", "ratio"])
+    Traceback (most recent call last):
+    ...
+    ValueError: Unknown rule 'ratios'. Did you mean 'ratio'? The rules are 'union', 'ratio'.
+    """
+    if rule not in rules:
+        hint = did_you_mean(rule, rules)
+        if rule == "union":
+            hint = " It needs the vote of each prompt, not scores: use PartialLabels.from_votes."
+        known = ", ".join(map(repr, rules))
+        raise ValueError(f"Unknown rule {rule!r}.{hint} The rules are {known}.")
+
+
+def _mark(columns, shape, marks=True):
+    """Boolean array with marks at the given columns of each row."""
+    marked = np.zeros(shape, dtype=bool)
+    np.put_along_axis(marked, columns, marks, axis=1)
+    return marked
+
+
+def _check_scores(scores, probabilities=False):
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or not (np.issubdtype(scores.dtype, np.number) or scores.dtype == bool):
+        raise ValueError(
+            "scores must be numbers of shape (n_samples, n_classes); got dtype"
+            f" {scores.dtype} and shape {scores.shape}."
+        )
+    scores = scores.astype(np.result_type(scores.dtype, np.float32), copy=False)
+    wrong = ~np.isfinite(scores).all(axis=1)
+    if wrong.any():
+        raise ValueError(f"scores contain NaN or infinity in {name_rows(wrong)}.")
+    if probabilities:
+        wrong = ((scores < 0) | (scores > 1 + 1e-2)).any(axis=1)
+        if wrong.any():
+            values = scores[np.flatnonzero(wrong)[0]]
+            raise ValueError(
+                f"scores are not probabilities in {name_rows(wrong)} (values from"
+                f" {values.min():.3g} to {values.max():.3g}); apply softmax, or use rule 'topk',"
+                " which takes any scores."
+            )
+    return scores
+
+
+def _check_share(value, name):
+    if not isinstance(value, numbers.Real) or not 0 < value <= 1:
+        raise ValueError(f"{name} is {value!r}; it must be a number in (0, 1].")

@@ -1,0 +1,589 @@
+"""A vision-language model as an annotator that gives each image a set of candidate labels."""
+
+import copy
+import os
+import warnings
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse as sp
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.utils.validation import check_is_fitted
+
+from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
+from .._images import as_samples, is_image_data, n_images
+from .._partial_labels import PartialLabels
+from .._rules import candidates_from_scores, check_rule, union_candidates
+from ._cache import EmbeddingCache
+from ._encoding import (
+    UserEncoder,
+    class_embeddings,
+    embed_features,
+    encode_images,
+    encode_prompts,
+    template_probabilities,
+    vote_and_average,
+)
+from ._open_clip import SHIPPED_MODEL, load_open_clip
+from ._templates import make_prompts, resolve_classes, resolve_templates
+
+_SPARSE_FROM = 64  # classes from which candidates of a batch are kept as CSR
+
+
+class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+    """Annotate images with candidate labels by asking a vision-language model in many ways.
+
+    Every prompt template gives the model's zero-shot probabilities of the classes. With the rule
+    "union" [1]_ a class is a candidate of an image if at least one template finds it the most
+    probable, so the candidates are few where the templates agree and many where they do not.
+
+    ``transform`` costs nothing: it returns a :class:`~sklearn_npll.PartialLabels` that runs the
+    model the first time its candidates are used, so predicting with a pipeline does not. And
+    ``fit_transform`` annotates at once. Both give the same candidates, except for labels given to
+    ``fit_transform``.
+
+    Parameters
+    ----------
+    classes : sequence of str or mapping
+        Names of the classes, or a mapping from class labels (strings or integers) to one or several
+        names each. The embeddings of several names are averaged, in each template, into one.
+    templates : str or sequence of str, default="coreg-27"
+        Prompts, with ``{}`` for the name of a class: "coreg-27" (27 general ones), "imagenet-80"
+        (open_clip's 80 for ImageNet), "simple" ("a photo of a {}.") or your own.
+    model : str, default="fashion-clip-tiny"
+        "fashion-clip-tiny" is a small model for clothing that comes with this package. Otherwise
+        any name of ``open_clip.list_models()`` with `pretrained`, ``"local-dir:<folder>"`` for a
+        folder with ``open_clip_config.json`` and weights, or ``"hf-hub:<owner>/<name>"``.
+    pretrained : str, default=None
+        Tag or file of the weights, such as "openai", for a model named by open_clip. OpenAI's own
+        weights need the models whose names end in "-quickgelu".
+    vlm : object, default=None
+        A model of your own, used instead of `model`. ``encode_image(images)`` receives a list of
+        RGB PIL images and returns (n, d); ``encode_text(texts)`` receives a list of strings and
+        returns (m, d), arrays or tensors; ``logit_scale`` is the factor of the cosines, not its
+        logarithm. With `cache_dir` it also needs ``cache_key``, a string that names its weights.
+        If it has ``encode_features(X)``, this embeds rows of a 2-D X. Clones share the object.
+    rule : {"union", "topk", "threshold", "ratio", "cumulative"}, default="union"
+        From answers to candidates. "union" takes each template's most probable class. The others
+        use the mean probabilities: the k largest; all of at least a given value, or else the
+        largest; all of at least a given share of the largest; the smallest set of a given sum.
+    rule_value : int or float, default=None
+        Argument of the rule: k=3, threshold=0.1, ratio=0.5 or sum=0.9 by default; "union" has none.
+    output : {"images", "embeddings"}, default="images"
+        What the ``data`` of the returned container is: the samples as given, or their embeddings.
+        These need the image encoder, so that ``transform`` is then not lazy.
+    device : str, default="auto"
+        Where the model runs: "cpu", "cuda", "cuda:1", "mps"...; "auto" is CUDA if there is one.
+    precision : {"fp32", "fp16", "bf16"}, default="fp32"
+        Number type of the model.
+    batch_size : int, default=256
+        Images, and prompts, to encode at once.
+    cache_dir : str or path-like, default=None
+        Folder for embeddings of images and prompts, kept between runs. Images in it are not
+        encoded again, whatever the templates or the rule; a changed file, model or preprocessing
+        is noticed. Without it nothing is kept.
+    on_error : {"raise", "skip"}, default="raise"
+        What to do with an image that cannot be read. "skip" makes all classes candidates of it,
+        with uniform scores, votes of -1 and an embedding of zeros, and warns.
+    use_y : bool, default=False
+        Whether ``fit_transform`` believes ``y``, where it is not -1: those rows get it as their
+        only candidate. Off by default, since a cross-validation passes the full y along for its
+        scorer. To trust some labels and score on all of them pass `known_labels` instead.
+    verbose : int or bool, default=False
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the order given.
+    templates_ : list of str
+        The templates.
+    logit_scale_ : float
+        The model's factor of the cosines.
+    n_features_in_ : int
+        Number of columns, if fitted on a 2-D X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if fitted on a data frame.
+
+    See Also
+    --------
+    PartialLabels : The container returned.
+    CoRegClassifier : Learns from it.
+
+    Notes
+    -----
+    X may be an array of shape (n, H, W) or (n, H, W, 1|3|4): uint8, uint16, or floats in [0, 1] or
+    [0, 255], memory maps included; a list, 1-D array or series of PIL images, paths, encoded bytes
+    or arrays, of any sizes; or a dataset with a length, whose items are images, tuples that begin
+    with one, or dictionaries with one under "image" or "img". A 2-D X holds image embeddings
+    computed before, by :meth:`embed` for instance.
+
+    Images are read and preprocessed in threads while the model works. Memory is proportional to
+    the batch, apart from what is returned.
+
+    Loaded models are kept by the process, so refitting and cloning do not load them again. A
+    pickled annotator holds no model and loads it on first use; your own `vlm` is pickled with it.
+
+    References
+    ----------
+    .. [1] Wang, Xie, Zhang, Liu, Xia, "Pre-Trained Vision-Language Models as Noisy Partial
+       Annotators", AAAI 2025.
+
+    Examples
+    --------
+    Any object with two encoders will do as the model; this one knows brightness only.
+
+    >>> import numpy as np
+    >>> from sklearn_npll import VLMPartialAnnotator
+    >>> class Brightness:
+    ...     logit_scale = 10.0
+    ...
+    ...     def encode_image(self, images):
+    ...         angle = np.array([np.asarray(image).mean() / 255 for image in images]) * np.pi / 2
+    ...         return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    ...
+    ...     def encode_text(self, texts):
+    ...         return np.array([[1, 0] if "night" in text else [0, 1] for text in texts])
+    >>> annotator = VLMPartialAnnotator(["day", "night"], vlm=Brightness())
+    >>> X = np.array([[[250]], [[3]], [[120]]], dtype=np.uint8)
+    >>> annotator.fit_transform(X)
+    PartialLabels(n_samples=3, n_classes=2, mean_set_size=1.00, data=ndarray)
+    >>> annotator.predict(X)
+    array(['day', 'night', 'night'], dtype='<U5')
+    >>> annotator.set_params(rule="threshold", rule_value=0.3).fit_transform(X).candidates
+    array([[ True, False],
+           [False,  True],
+           [ True,  True]])
+    """
+
+    _parameter_constraints = {
+        "classes": "no_validation",
+        "templates": "no_validation",
+        "model": [str],
+        "pretrained": [str, os.PathLike, None],
+        "vlm": "no_validation",
+        "rule": [str],
+        "rule_value": [Interval(Real, 0, None, closed="neither"), None],
+        "output": [StrOptions({"images", "embeddings"})],
+        "device": [str],
+        "precision": [StrOptions({"fp32", "fp16", "bf16"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "cache_dir": [str, os.PathLike, None],
+        "on_error": [StrOptions({"raise", "skip"})],
+        "use_y": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        classes,
+        *,
+        templates="coreg-27",
+        model=SHIPPED_MODEL,
+        pretrained=None,
+        vlm=None,
+        rule="union",
+        rule_value=None,
+        output="images",
+        device="auto",
+        precision="fp32",
+        batch_size=256,
+        cache_dir=None,
+        on_error="raise",
+        use_y=False,
+        verbose=False,
+    ):
+        self.classes = classes
+        self.templates = templates
+        self.model = model
+        self.pretrained = pretrained
+        self.vlm = vlm
+        self.rule = rule
+        self.rule_value = rule_value
+        self.output = output
+        self.device = device
+        self.precision = precision
+        self.batch_size = batch_size
+        self.cache_dir = cache_dir
+        self.on_error = on_error
+        self.use_y = use_y
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, known_labels=None):
+        """Check the parameters and encode the prompts. No image is encoded.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples; see the notes of the class for what they may be.
+        y : array-like of shape (n_samples,), default=None
+            Ignored, unless `use_y`.
+        known_labels : array-like of shape (n_samples,), default=None
+            Labels to trust; -1 where there is none. Only :meth:`fit_transform` uses them.
+
+        Returns
+        -------
+        self : VLMPartialAnnotator
+            The fitted annotator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, a name or a label is not usable.
+        FileNotFoundError
+            If the model's folder or files are missing.
+        RuntimeError
+            If the model's weights cannot be loaded.
+        """
+        self._fit(X, y, known_labels)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None, known_labels=None):
+        """Fit, and annotate the samples at once.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples; see the notes of the class for what they may be.
+        y : array-like of shape (n_samples,), default=None
+            Ignored, unless `use_y`; then class labels to trust, and -1 where there is none.
+        known_labels : array-like of shape (n_samples,), default=None
+            Class labels to trust, and -1 where there is none. If given, y is ignored.
+
+        Returns
+        -------
+        labels : PartialLabels of shape (n_samples, n_classes)
+            Candidates, with scores and votes. Rows with a trusted label have it as their only
+            candidate and are marked in ``known``.
+
+        Raises
+        ------
+        ImageReadError
+            If an image cannot be read and `on_error` is "raise". A ValueError that has its
+            ``index`` and ``path``.
+        """
+        X, codes = self._fit(X, y, known_labels)
+        data, plan = self._data_and_plan(X)
+        return PartialLabels(data, self.classes_, **plan(data, codes))
+
+    def transform(self, X):
+        """Return a container that annotates the samples when its candidates are first used.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples; see the notes of the class for what they may be.
+
+        Returns
+        -------
+        labels : PartialLabels of shape (n_samples, n_classes)
+            The container. What it will hold is settled now: changing or fitting this annotator
+            again has no effect on it.
+        """
+        data, plan = self._data_and_plan(self._check_X(X))
+        return PartialLabels(data, self.classes_, plan=plan)
+
+    def predict_proba(self, X):
+        """Zero-shot probabilities: the mean over templates.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples.
+
+        Returns
+        -------
+        proba : ndarray of float32 of shape (n_samples, n_classes)
+            The probabilities.
+        """
+        X = self._check_X(X)
+        return self._plan()(X)["scores"]
+
+    def predict(self, X):
+        """Zero-shot prediction: the class with the largest mean probability.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]
+
+    def predict_proba_per_template(self, X):
+        """Zero-shot probabilities of each template.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples.
+
+        Returns
+        -------
+        proba : ndarray of float32 of shape (n_samples, n_templates, n_classes)
+            The probabilities. Memory is proportional to all three.
+        """
+        embeddings = self.embed(X)
+        return template_probabilities(embeddings, self._text, self._encoder.logit_scale)
+
+    def embed(self, X):
+        """Embed images in the space they share with the prompts.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples.
+
+        Returns
+        -------
+        embeddings : ndarray of float32 of shape (n_samples, n_dimensions)
+            Embeddings of length one, usable as X in any other method. Zeros for an image that
+            cannot be read and was skipped.
+        """
+        X = self._check_X(X)
+        return self._plan().embed(X)
+
+    def score(self, X, y):
+        """Accuracy of the zero-shot prediction.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples.
+        y : array-like of shape (n_samples,)
+            Class labels; rows with -1 are left out.
+
+        Returns
+        -------
+        accuracy : float
+            Share of labelled rows predicted correctly. NaN, with a warning, if there are none.
+        """
+        X = self._check_X(X)
+        codes = self._encode_labels(X, y)
+        labelled = codes >= 0
+        if not labelled.any():
+            warnings.warn(
+                "No sample in y is labelled, so the accuracy is NaN.",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
+            return float("nan")
+        correct = self.predict_proba(X).argmax(axis=1) == codes
+        return float(correct[labelled].mean())
+
+    def set_output(self, *, transform=None):
+        """Do nothing: the output is always a :class:`~sklearn_npll.PartialLabels`.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : VLMPartialAnnotator
+            The annotator.
+        """
+        return self
+
+    def _fit(self, X, y, known_labels):
+        """Fit, and return the checked samples and the codes of the trusted labels."""
+        labels, self._names = resolve_classes(self.classes)
+        self.classes_ = np.asarray(labels)
+        self.templates_ = resolve_templates(self.templates)
+        check_rule(self.rule)
+        if self.rule != "union":
+            one_row = np.full((1, len(labels)), 1 / len(labels))
+            candidates_from_scores(one_row, self.rule, self.rule_value)
+        elif self.rule_value is not None:
+            raise ValueError(f"rule='union' has no argument; got rule_value={self.rule_value!r}.")
+        X = self._check_X(X, reset=True)
+        if known_labels is None and self.use_y:
+            known_labels = y
+        elif known_labels is None and _looks_few_shot(y):
+            warnings.warn(
+                "y contains -1, so it seems to hold a few known labels, but it is ignored. To"
+                " trust them set use_y=True, or pass known_labels to fit.",
+                stacklevel=3,
+            )
+        codes = None if known_labels is None else self._encode_labels(X, known_labels)
+        self._load()
+        if not is_image_data(X):
+            self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
+        return X, codes
+
+    def _encode_labels(self, X, y):
+        """Translate labels to the indices of their classes; -1 where unlabelled."""
+        return PartialLabels(X, self.classes_, plan=len).encode_labels(y)
+
+    def _load(self):
+        """Get the model, and encode the prompts."""
+        if self.vlm is not None:
+            self._encoder = UserEncoder(self.vlm, self.batch_size)
+        else:
+            self._encoder = load_open_clip(
+                self.model, self.pretrained, device=self.device, precision=self.precision
+            )
+        self._cache = None
+        if self.cache_dir is not None:
+            if not isinstance(self._encoder.cache_key, str):
+                raise ValueError(
+                    "cache_dir with a vlm of your own needs vlm.cache_key, a string that changes"
+                    " with its weights and preprocessing."
+                )
+            self._cache = EmbeddingCache(self.cache_dir, self._encoder.cache_key)
+        names = [name for own in self._names for name in own]
+        prompts = encode_prompts(self._encoder, make_prompts(self.templates_, names), self._cache)
+        self._text = class_embeddings(prompts, len(self.templates_), list(map(len, self._names)))
+
+    def _plan(self):
+        if not hasattr(self, "_text"):  # unpickled
+            self._load()
+        return _AnnotationPlan(
+            encoder=self._encoder,
+            text=self._text,
+            rule=self.rule,
+            rule_value=self.rule_value,
+            batch_size=self.batch_size,
+            cache=self._cache,
+            skip=self.on_error == "skip",
+            verbose=bool(self.verbose),
+        )
+
+    def _data_and_plan(self, X):
+        """Decide what a container for checked samples carries, and how it is annotated."""
+        plan = self._plan()
+        if self.output == "images":
+            return X, plan
+        return plan.embed(X), replace(plan, embedded=True)
+
+    def _check_X(self, X, reset=False):
+        """Check samples; a 2-D array is copied if need be, images never."""
+        if not reset:
+            check_is_fitted(self)
+        if isinstance(X, (str, bytes, os.PathLike)):
+            raise ValueError("X is a single path or image; put it in a list.")
+        if not is_image_data(X):
+            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+        as_samples(X)
+        if n_images(X) == 0:
+            raise ValueError("X has 0 samples; at least one is needed.")
+        return X
+
+    def _tag_values(self):
+        return {"transformer_tags.preserves_dtype": []}
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {k: v for k, v in state.items() if k not in ("_encoder", "_text", "_cache")}
+
+    def __sklearn_clone__(self):
+        params = {
+            name: value if name == "vlm" else clone(value, safe=False)
+            for name, value in self.get_params(deep=False).items()
+        }
+        new = type(self)(**params)
+        if hasattr(self, "_metadata_request"):
+            new._metadata_request = copy.deepcopy(self._metadata_request)
+        return new
+
+
+@dataclass(frozen=True)
+class _AnnotationPlan:
+    """What a fitted annotator does with samples: calling it annotates them."""
+
+    encoder: object
+    text: np.ndarray
+    rule: str
+    rule_value: object
+    batch_size: int
+    cache: object
+    skip: bool
+    verbose: bool
+    embedded: bool = False  # whether the samples are what `embed` returned
+
+    def __call__(self, data, codes=None):
+        """Annotate; a row with a code of at least 0 gets this class as its only candidate."""
+        n_templates, n_classes, _ = self.text.shape
+        n = n_images(data)
+        votes = np.empty((n, n_templates), dtype=np.min_scalar_type(-n_classes))
+        scores = np.empty((n, n_classes), dtype=np.float32)
+        blocks, stop = [], 0
+        for embeddings in self._batches(data):
+            start, stop = stop, stop + len(embeddings)
+            votes[start:stop], scores[start:stop] = vote_and_average(
+                embeddings, self.text, self.encoder.logit_scale
+            )
+            block = self._candidates(votes[start:stop], scores[start:stop])
+            if codes is not None:
+                known = np.flatnonzero(codes[start:stop] >= 0)
+                block[known] = False
+                block[known, codes[start:stop][known]] = True
+            blocks.append(block if n_classes < _SPARSE_FROM else sp.csr_array(block))
+        return {
+            "candidates": (np.concatenate if n_classes < _SPARSE_FROM else sp.vstack)(blocks),
+            "scores": scores,
+            "votes": votes,
+            "known": None if codes is None else codes >= 0,
+        }
+
+    def embed(self, data):
+        """Normalised embeddings, float32 (n, n_dimensions)."""
+        embeddings = np.empty((n_images(data), self.text.shape[2]), dtype=np.float32)
+        stop = 0
+        for batch in self._batches(data):
+            start, stop = stop, stop + len(batch)
+            embeddings[start:stop] = batch
+        return embeddings
+
+    def _batches(self, data):
+        """Embeddings of the samples, batch by batch."""
+        n_dimensions = self.text.shape[2]
+        if not is_image_data(data):
+            for start in range(0, len(data), self.batch_size):
+                rows = data[start : start + self.batch_size]
+                yield rows if self.embedded else embed_features(self.encoder, rows, n_dimensions)
+            return
+        errors = []
+        for embeddings, failed in encode_images(
+            self.encoder,
+            data,
+            batch_size=self.batch_size,
+            n_dimensions=n_dimensions,
+            cache=self.cache,
+            verbose=self.verbose,
+        ):
+            if failed and not self.skip:
+                raise failed[0]
+            errors += failed
+            yield embeddings
+        if errors:
+            warnings.warn(
+                f"{len(errors)} of {n_images(data)} images cannot be read and keep all classes as"
+                f" candidates; the first: {errors[0]}",
+                stacklevel=2,
+            )
+
+    def _candidates(self, votes, scores):
+        if self.rule == "union":
+            return union_candidates(votes, scores.shape[1])
+        candidates = candidates_from_scores(scores, self.rule, self.rule_value)
+        candidates[(votes < 0).all(axis=1)] = True  # an image that could not be read
+        return candidates
+
+
+def _looks_few_shot(y):
+    """Whether y contains -1 for unlabelled."""
+    if y is None:
+        return False
+    y = np.asarray(y)
+    return bool((y.astype(str) == "-1").any() if y.dtype.kind in "OSU" else (y == -1).any())

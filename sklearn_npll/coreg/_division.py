@@ -1,0 +1,201 @@
+"""Dividing the data and purifying the labels: the steps of Co-Reg between two gradient steps.
+
+Shapes: ``n`` rows, ``C`` classes, ``p`` dimensions of the projection. Equation numbers are those of
+Wang et al. (AAAI 2025).
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+EPS = 1e-8
+
+
+def align_distribution(proba, mean_proba, prior):
+    """Divide predictions by the ratio of their running mean to a prior, and renormalise.
+
+    Parameters
+    ----------
+    proba : Tensor of shape (n, C)
+    mean_proba : Tensor of shape (C,)
+        Running mean of the predictions.
+    prior : Tensor of shape (C,)
+        Shares that the classes should have.
+
+    Returns
+    -------
+    Tensor of shape (n, C)
+    """
+    aligned = proba * (prior / mean_proba.clamp(min=EPS))
+    return aligned / aligned.sum(1, keepdim=True).clamp(min=EPS)
+
+
+def rescale_candidates(proba, candidates):
+    """Candidate-restricted and renormalised predictions ``q``, Eq. 5.
+
+    A row whose prediction puts no mass on its candidates becomes uniform over them.
+
+    Parameters
+    ----------
+    proba : Tensor of shape (n, C)
+    candidates : bool Tensor of shape (n, C)
+
+    Returns
+    -------
+    Tensor of shape (n, C)
+    """
+    kept = proba * candidates
+    mass = kept.sum(1, keepdim=True)
+    return torch.where(
+        mass > EPS, kept / mass.clamp(min=EPS), candidates / candidates.sum(1, keepdim=True)
+    )
+
+
+def division_loss(proba, candidates):
+    """Negative log of the largest candidate probability, Eq. 4.
+
+    Parameters
+    ----------
+    proba : Tensor of shape (n, C)
+    candidates : bool Tensor of shape (n, C)
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        Finite: probabilities are clipped from below at 1e-8.
+    """
+    return -(proba * candidates).amax(1).clamp(min=EPS).log()
+
+
+def min_max_scale(loss):
+    """Scale to [0, 1]; constant values become 0."""
+    low, high = loss.min(), loss.max()
+    return (loss - low) / (high - low).clamp(min=EPS)
+
+
+def clean_probability(loss, random_state):
+    """Posterior of the low-mean component of a two-component Gaussian mixture on the losses.
+
+    Parameters
+    ----------
+    loss : ndarray of shape (n,)
+        Scaled division losses.
+    random_state : int
+
+    Returns
+    -------
+    probability : ndarray of shape (n,)
+        All ones where the losses do not differ or are fewer than two.
+    means : ndarray of shape (2,)
+        Means of the components, the lower first; NaN where nothing was fitted.
+    """
+    if len(loss) < 2 or np.ptp(loss) < EPS:
+        return np.ones(len(loss), dtype=np.float32), np.full(2, np.nan)
+    mixture = GaussianMixture(2, max_iter=50, tol=1e-3, reg_covar=5e-4, random_state=random_state)
+    with warnings.catch_warnings():
+        # a mixture that still moves after 50 rounds is good enough to split by, and the next
+        # epoch fits a new one
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        posterior = mixture.fit(loss[:, None]).predict_proba(loss[:, None])
+    order = mixture.means_[:, 0].argsort()
+    return posterior[:, order[0]].astype(np.float32), mixture.means_[order, 0]
+
+
+def sharpen(proba, temperature):
+    """Raise to the power 1 / temperature and renormalise, Eq. 7.
+
+    Parameters
+    ----------
+    proba : Tensor of shape (n, C)
+    temperature : float
+
+    Returns
+    -------
+    Tensor of shape (n, C)
+    """
+    powered = proba.clamp(min=EPS) ** (1 / temperature)
+    return powered / powered.sum(1, keepdim=True)
+
+
+def partial_target(clean, rescaled, own_proba):
+    """Target of the partial split before sharpening, Eq. 6: ``w q + (1 - w) mean prediction``.
+
+    Parameters
+    ----------
+    clean : Tensor of shape (n,)
+        Clean probability w from the dividing network.
+    rescaled : Tensor of shape (n, C)
+        Re-scaled candidates q of the dividing network.
+    own_proba : Tensor of shape (n, C)
+        Mean prediction of the trained network over the weak views.
+
+    Returns
+    -------
+    Tensor of shape (n, C)
+    """
+    return clean[:, None] * rescaled + (1 - clean[:, None]) * own_proba
+
+
+def update_prototypes(prototypes, projection, label, momentum):
+    """Moving average of the projections of each class, row after row, then L2-normalised.
+
+    Equals ``o[c] = momentum * o[c] + (1 - momentum) * z`` applied to one row after another.
+
+    Parameters
+    ----------
+    prototypes : Tensor of shape (C, p)
+        A class never seen is 0 and stays so.
+    projection : Tensor of shape (n, p)
+    label : int Tensor of shape (n,)
+    momentum : float
+
+    Returns
+    -------
+    Tensor of shape (C, p)
+    """
+    onehot = torch.nn.functional.one_hot(label, len(prototypes)).to(projection.dtype)
+    count = onehot.sum(0)
+    still_to_come = (count - onehot.cumsum(0)).gather(1, label[:, None])
+    weighted = (1 - momentum) * momentum**still_to_come * projection
+    updated = momentum ** count[:, None] * prototypes + onehot.T @ weighted
+    return torch.nn.functional.normalize(updated, dim=1)
+
+
+class KeyQueue:
+    """The last keys with their pseudo-labels, a ring buffer that starts empty.
+
+    Parameters
+    ----------
+    size : int
+        Number of keys that are kept.
+    n_features : int
+        Dimension of a key.
+    device : torch.device
+    """
+
+    def __init__(self, size, n_features, device):
+        self.key = torch.zeros(size, n_features, device=device)
+        self.label = torch.zeros(size, dtype=torch.long, device=device)
+        self.in_partial = torch.zeros(size, dtype=torch.bool, device=device)
+        self.n_seen = 0
+
+    def entries(self, key, label, in_partial):
+        """Return the given batch followed by what the queue holds."""
+        filled = min(self.n_seen, len(self.key))
+        return (
+            torch.cat([key, self.key[:filled]]),
+            torch.cat([label, self.label[:filled]]),
+            torch.cat([in_partial, self.in_partial[:filled]]),
+        )
+
+    def push(self, key, label, in_partial):
+        """Write a batch over the oldest entries."""
+        if not len(self.key):
+            return
+        key, label, in_partial = (t[-len(self.key) :] for t in (key, label, in_partial))
+        where = (self.n_seen + torch.arange(len(key), device=key.device)) % len(self.key)
+        self.key[where], self.label[where], self.in_partial[where] = key, label, in_partial
+        self.n_seen += len(key)

@@ -1,0 +1,7 @@
+"""Data sets to try the package on, readers for a user's own, and synthetic candidate noise."""
+
+from ._fashion_mnist import load_fashion_mnist
+from ._image_folder import load_image_folder
+from ._make_candidates import make_candidates
+
+__all__ = ["load_fashion_mnist", "load_image_folder", "make_candidates"]

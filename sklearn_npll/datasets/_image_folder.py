@@ -1,0 +1,111 @@
+"""Read a folder of images: one subfolder a class, or flat and unlabelled."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils import Bunch
+
+IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def load_image_folder(path, *, extensions=IMAGE_EXTENSIONS, return_X_y=False):
+    """List the images of a folder, with their classes where subfolders give them.
+
+    A folder with subfolders is labelled: each subfolder is a class, and the images at any depth
+    below it are its samples. A folder with images of its own and no subfolders is unlabelled.
+    Images are not opened, only listed; hidden files and folders are left out.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    extensions : sequence of str, default=('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', \
+'.tiff', '.webp')
+        File name endings, in any case, that count as images.
+    return_X_y : bool, default=False
+        If True, return ``(data, target)`` instead of a Bunch.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        With the attributes
+
+        data : list of str, length n_samples
+            Paths in sorted order, class by class.
+        target : ndarray of shape (n_samples,), dtype int64, or None
+            Class codes, None for an unlabelled folder.
+        target_names : ndarray of shape (n_classes,), or None
+            Subfolder names in sorted order.
+    (data, target) : tuple
+        Only with ``return_X_y=True``.
+
+    Raises
+    ------
+    ValueError
+        If there is no image, or if images lie both beside the class folders and in them.
+
+    See Also
+    --------
+    load_fashion_mnist : A data set that needs no files of one's own.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn_npll.datasets import load_image_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cat/1.png", "dog/1.png", "dog/2.png"):
+    ...         file = Path(folder, name)
+    ...         file.parent.mkdir(exist_ok=True)
+    ...         file.touch()
+    ...     images = load_image_folder(folder)
+    >>> images.target_names.tolist(), images.target.tolist()
+    (['cat', 'dog'], [0, 1, 1])
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is not a folder.")
+    endings = {f".{e.lower().lstrip('.')}" for e in extensions}
+    top_level = [str(p) for p in _visible(root) if _is_image(p, endings)]
+    folders = [p for p in _visible(root) if p.is_dir()]
+    per_class = [_images_below(folder, endings) for folder in folders]
+
+    data = [file for files in per_class for file in files]
+    if not data and not top_level:
+        raise ValueError(f"{root} holds no file ending in {', '.join(sorted(endings))}.")
+    if data and top_level:
+        raise ValueError(
+            f"{root} holds images beside its class folders, for example {top_level[0]}: move "
+            "them into a class folder, or away."
+        )
+    if top_level:
+        data, target, target_names = top_level, None, None
+    else:
+        sizes = [len(files) for files in per_class]
+        if empty := [folder.name for folder, size in zip(folders, sizes) if not size]:
+            warnings.warn(f"No image in the class folders {', '.join(empty)}.", stacklevel=2)
+        target = np.repeat(np.arange(len(folders), dtype=np.int64), sizes)
+        target_names = np.array([folder.name for folder in folders])
+    if return_X_y:
+        return data, target
+    return Bunch(data=data, target=target, target_names=target_names)
+
+
+def _visible(folder):
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _is_image(path, endings):
+    return path.suffix.lower() in endings and path.is_file()
+
+
+def _images_below(folder, endings):
+    """Sorted paths of the images at any depth below a folder."""
+    found = []
+    for path in _visible(folder):
+        if path.is_dir():
+            found += _images_below(path, endings)
+        elif _is_image(path, endings):
+            found.append(str(path))
+    return found

@@ -1,0 +1,90 @@
+"""Stand-ins for vision-language models: one that counts its calls, one real but tiny."""
+
+import json
+
+import numpy as np
+
+# Reverse-engineered by no one: each row is the direction of one pure colour, white and black.
+COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
+
+
+class ColourVLM:
+    """Knows the mean colour of an image, and counts what it is asked.
+
+    A prompt with "pale" in it sees colours less distinctly, so that templates can disagree.
+    """
+
+    logit_scale = 20.0
+    cache_key = "colour"
+
+    def __init__(self):
+        self.n_images = 0
+        self.n_image_calls = 0
+        self.n_texts = 0
+
+    def encode_image(self, images):
+        self.n_images += len(images)
+        self.n_image_calls += 1
+        assert all(image.mode == "RGB" for image in images)
+        return np.array([np.asarray(image).mean(axis=(0, 1)) + 1 for image in images])
+
+    def encode_text(self, texts):
+        self.n_texts += len(texts)
+        return np.array([self.embed_text(text) for text in texts])
+
+    @staticmethod
+    def embed_text(text):
+        vector = sum(np.array(v, float) for name, v in COLOURS.items() if name in text)
+        return vector + (0.5 if "pale" in text else 0.0)
+
+
+class FeatureVLM:
+    """Embeds feature rows of any width, by a fixed random projection."""
+
+    logit_scale = 5.0
+    n_dimensions = 8
+
+    def encode_image(self, images):
+        raise NotImplementedError
+
+    def encode_features(self, rows):
+        weights = np.random.default_rng(0).normal(size=(rows.shape[1], self.n_dimensions))
+        return np.tanh(rows @ weights / 10)
+
+    def encode_text(self, texts):
+        seeds = [sum(text.encode()) for text in texts]
+        return np.stack(
+            [np.random.default_rng(seed).normal(size=self.n_dimensions) for seed in seeds]
+        )
+
+
+def write_tiny_clip(folder, *, seed=0, custom_text=False, vision=None, **preprocess):
+    """Write a random but real open_clip model of 32x32 pixels; returns its name."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    model_cfg = {
+        "embed_dim": 16,
+        "custom_text": custom_text,
+        "vision_cfg": vision
+        or {"image_size": 32, "patch_size": 8, "layers": 2, "width": 32, "head_width": 16},
+        "text_cfg": {
+            "context_length": 24,
+            "vocab_size": 49408,
+            "width": 32,
+            "heads": 2,
+            "layers": 2,
+        },
+    }
+    preprocess_cfg = {"mean": [0.5, 0.4, 0.3], "std": [0.3, 0.3, 0.2], **preprocess}
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        cls = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+        model = cls(**{k: v for k, v in model_cfg.items() if k != "custom_text"})
+        torch.nn.init.normal_(getattr(model, "text", model).positional_embedding, std=0.5)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"

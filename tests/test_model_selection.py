@@ -1,0 +1,213 @@
+"""Scorers, alone and inside scikit-learn's searches."""
+
+import pickle
+
+import numpy as np
+import pytest
+import sklearn
+from scipy import sparse as sp
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import accuracy_score, f1_score, log_loss, make_scorer
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.pipeline import make_pipeline
+
+from sklearn_npll import PartialLabels
+from sklearn_npll.metrics import covering_rate
+from sklearn_npll.model_selection import (
+    approximated_accuracy_scorer,
+    covering_rate_scorer,
+    make_labeled_scorer,
+)
+
+SETS = [["cat"], ["cat", "dog"], ["dog"], ["fox"], ["cat", "dog", "fox"], ["fox", "cat"]]
+NAMES = ["cat", "dog", "fox"]
+
+
+class Annotator(TransformerMixin, BaseEstimator):
+    """Gives sample i the candidates SETS[i], lazily; the samples are their numbers."""
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        def plan(data):
+            rows = [SETS[i] for i in data]
+            return {"candidates": PartialLabels.from_sets(rows, classes=NAMES).candidates}
+
+        return PartialLabels(X, NAMES, plan=plan)
+
+
+class Constant(ClassifierMixin, BaseEstimator):
+    """Predicts one class, its classes in reverse order, with a probability of 0.5."""
+
+    def __init__(self, label="cat"):
+        self.label = label
+
+    def fit(self, X, y=None):
+        self.classes_ = np.array(NAMES[::-1])
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.label)
+
+    def predict_proba(self, X):
+        proba = np.where(self.classes_ == self.label, 0.5, 0.25)
+        return np.tile(proba, (len(X), 1))
+
+
+@pytest.fixture
+def pipe():
+    return make_pipeline(Annotator(), Constant()).fit(list(range(6)))
+
+
+LABELS = PartialLabels.from_sets(SETS, classes=NAMES)
+# Row 4 carries no label. "cat" is a candidate of rows 0, 1 and 5 of the other five.
+RATE = 3 / 5
+# Its confidence there: 1, 0.5 / 0.75 and 0.5 / 0.75.
+ACCURACY = (1 + 2 / 3 + 2 / 3) / 5
+
+
+@pytest.mark.parametrize(
+    ("scorer", "expected"),
+    [(covering_rate_scorer, RATE), (approximated_accuracy_scorer, ACCURACY)],
+)
+class TestLabelFreeScorers:
+    def test_with_every_source_of_candidates(self, pipe, scorer, expected):
+        samples, classifier = list(range(6)), pipe[-1]
+        in_reverse = LABELS.toarray()[:, ::-1]  # the order of classes_
+        assert scorer(classifier, LABELS) == pytest.approx(expected)
+        assert scorer(classifier, samples, LABELS) == pytest.approx(expected)
+        assert scorer(classifier, samples, in_reverse) == pytest.approx(expected)
+        assert scorer(classifier, samples, sp.csr_matrix(in_reverse)) == pytest.approx(expected)
+        assert scorer(pipe, samples) == pytest.approx(expected)
+
+    def test_true_labels_are_ignored(self, pipe, scorer, expected):
+        assert scorer(pipe, list(range(6)), ["dog"] * 6) == pytest.approx(expected)
+        assert scorer(pipe[-1], LABELS, ["dog"] * 6) == pytest.approx(expected)
+
+    def test_no_candidates_is_an_error(self, pipe, scorer, expected):
+        with pytest.raises(ValueError, match="no candidates to compare"):
+            scorer(pipe[-1], list(range(6)))
+
+    def test_search_without_labels(self, pipe, scorer, expected):
+        search = GridSearchCV(
+            pipe,
+            {"constant__label": ["dog", "cat", "fox"]},
+            scoring=scorer,
+            cv=3,
+            error_score="raise",
+        )
+        # Candidates of rows 0-1, 2-3 and 4-5 (without 4): cat 2/2, 0/2, 1/1 is the best.
+        assert search.fit(list(range(6))).best_params_ == {"constant__label": "cat"}
+        if scorer is covering_rate_scorer:
+            assert search.best_score_ == pytest.approx(2 / 3)
+
+    def test_is_picklable(self, pipe, scorer, expected):
+        assert pickle.loads(pickle.dumps(scorer)) is scorer
+
+
+def test_unknown_class_of_the_estimator(pipe):
+    labels = PartialLabels.from_sets([["cats"], ["dog"]], classes=["cats", "dog", "fox"])
+    with pytest.raises(ValueError, match="'cat', which the candidates do not have. Did .* 'cats'"):
+        approximated_accuracy_scorer(pipe[-1], labels)
+
+
+def test_estimator_that_knows_fewer_classes():
+    class Cat(Constant):
+        def fit(self, X, y=None):
+            self.classes_ = np.array(["cat"])
+            return self
+
+    # All the probability of "cat" is on the candidates where it is one.
+    assert approximated_accuracy_scorer(Cat().fit(LABELS), LABELS) == RATE
+
+
+@pytest.fixture
+def always_1():
+    return DummyClassifier(strategy="constant", constant=1).fit([[0]] * 2, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("score", "arguments"),
+    [
+        ("accuracy", {}),
+        (accuracy_score, {}),
+        (make_scorer(accuracy_score), {}),
+        (lambda est, X, y: est.score(X, y), {}),
+        (f1_score, {"average": "micro"}),
+    ],
+)
+def test_labeled_scorer_ignores_unlabelled_rows(always_1, score, arguments):
+    scorer = make_labeled_scorer(score, **arguments)
+    assert scorer(always_1, [[0]] * 6, [1, -1, 0, -1, 1, 1]) == 3 / 4
+    assert make_scorer(accuracy_score)(always_1, [[0]] * 6, [1, -1, 0, -1, 1, 1]) == 3 / 6
+
+
+def test_labeled_scorer_of_a_loss():
+    prior = DummyClassifier().fit([[0]] * 4, [0, 1, 1, 1])
+    scorer = make_labeled_scorer(log_loss, response_method="predict_proba", greater_is_better=False)
+    expected = (np.log(0.75) + np.log(0.25)) / 2
+    assert scorer(prior, [[0]] * 4, [1, -1, 0, -1]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [None, object])
+def test_labeled_scorer_of_names_and_of_any_samples(dtype):
+    y = np.array(["cat", -1, "dog", -1, "cat", -1], dtype=dtype)
+    scorer = make_labeled_scorer("accuracy")
+    for samples in (LABELS, list("abcdef"), np.zeros((6, 2, 2))):
+        assert scorer(Constant().fit(samples), samples, y) == 2 / 3
+
+
+def test_labeled_scorer_takes_the_matching_samples():
+    def share_of_even(est, X, y):
+        return np.mean(np.asarray(X) % 2 == 0)
+
+    assert make_labeled_scorer(share_of_even)(None, [0, 1, 2, 3], [5, -1, 6, 7]) == 2 / 3
+
+
+def test_labeled_scorer_without_labels_is_nan(always_1):
+    with pytest.warns(UndefinedMetricWarning, match="No row of y is labelled"):
+        assert np.isnan(make_labeled_scorer("accuracy")(always_1, [[0]], [-1]))
+
+
+def test_labeled_scorer_rejects_arguments_of_a_scorer():
+    with pytest.raises(TypeError, match="takes no arguments; pass a metric"):
+        make_labeled_scorer("accuracy", average="macro")
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_scorers_in_cross_validation_with_and_without_routing(pipe, routing):
+    y = np.array(["cat", "cat", "dog", "-1", "-1", "cat"])
+    scoring = {"labelled": make_labeled_scorer("accuracy"), "free": covering_rate_scorer}
+    folds = [([0], [0, 1, 2]), ([0], [3, 4, 5])]
+    with sklearn.config_context(enable_metadata_routing=routing):
+        results = cross_validate(pipe, list(range(6)), y, scoring=scoring, cv=folds)
+        np.testing.assert_allclose(results["test_labelled"], [2 / 3, 1])
+        np.testing.assert_allclose(results["test_free"], [2 / 3, 1 / 2])
+        search = GridSearchCV(
+            pipe, {"constant__label": NAMES}, scoring=scoring["labelled"], cv=folds
+        ).fit(list(range(6)), y)
+    assert search.best_params_ == {"constant__label": "cat"}
+
+
+def test_scorers_in_parallel_and_pickled(always_1):
+    scorer = pickle.loads(pickle.dumps(make_labeled_scorer("accuracy")))
+    assert (
+        repr(scorer)
+        == "make_labeled_scorer(make_scorer(accuracy_score, response_method='predict'))"
+    )
+    y = [0, 1, -1, 0, 1, -1]
+    scores = cross_val_score(always_1, [[0]] * 6, y, scoring=scorer, cv=2, n_jobs=2)
+    assert scores.shape == (2,) and np.isfinite(scores).all()
+
+
+def test_covering_rate_is_agreement_not_accuracy():
+    """The caveat of the docstring: copying the annotator's mistakes scores 1."""
+    y = np.array(["cat", "dog", "fox"])
+    wrong = PartialLabels.from_sets([["dog"], ["fox"], ["cat"]], classes=NAMES)
+    copied = wrong.classes[wrong.toarray().argmax(axis=1)]
+    assert covering_rate(copied, wrong) == 1
+    assert accuracy_score(y, copied) == 0
