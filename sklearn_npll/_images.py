@@ -76,7 +76,7 @@ def is_image_data(X):
     if isinstance(X, (str, bytes, dict)) or not hasattr(X, "__getitem__"):
         return False
     if ndim is None and not isinstance(X, (list, tuple)):
-        return hasattr(X, "__len__")  # a dataset
+        return hasattr(X, "__len__") and not hasattr(X, "__array__")  # a dataset
     if len(X) == 0:
         return False
     first = X.iloc[0] if hasattr(X, "iloc") else X[0]
@@ -339,29 +339,10 @@ def read_images(X, indices=None, *, mode="RGB", on_error="raise"):
         images = [array_to_pil(image, mode) for image in to_uint8(batch, rows)]
     else:
         images = [decode_sample(item, row, mode) for item, row in zip(batch, rows)]
-    if on_error == "raise":
-        raise_first_error(images)
+    for image in images if on_error == "raise" else ():
+        if isinstance(image, ImageReadError):
+            raise image
     return images
-
-
-def raise_first_error(items):
-    """Raise the first `ImageReadError` in a list, if there is one.
-
-    Parameters
-    ----------
-    items : iterable
-        Images and errors.
-
-    Examples
-    --------
-    >>> raise_first_error([1, ImageReadError(7, "cat.jpg", "truncated")])
-    Traceback (most recent call last):
-    ...
-    sklearn_npll._images.ImageReadError: Image 7 (cat.jpg) cannot be read: truncated
-    """
-    for item in items:
-        if isinstance(item, ImageReadError):
-            raise item
 
 
 def as_image_array(X, *, image_size=None, channels=None, n_jobs=None):

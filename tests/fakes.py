@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 
-# Reverse-engineered by no one: each row is the direction of one pure colour, white and black.
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
 

@@ -8,8 +8,14 @@ the benchmark data sets are never read here.
 Usage::
 
     python tools/train_fashion_clip.py --data $SKLEARN_NPLL_DATA/fashion_products --out build/clip
+    python tools/train_fashion_clip.py --data $SKLEARN_NPLL_DATA/fashion_products --out build/tuned \
+        --init build/clip/epoch-18 --epochs 1 --lr 3e-4 --ema 0.98 --package-templates \
+        --average-init 0.5
 
-The training state is written after each epoch, and running the same command again continues from it.
+The second command gets the text tower used to the wording of the package's templates, and averages
+the weights before and after.
+
+The training state is written after each epoch; the same command run again continues from it.
 """
 
 import argparse
@@ -27,7 +33,9 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+
+from sklearn_npll.annotators._templates import resolve_templates
 
 CONFIG = {
     "model_cfg": {
@@ -138,7 +146,7 @@ class Captions:
     whose attributes agree, so `positives` marks all of these, not only the image it was drawn for.
     """
 
-    def __init__(self, table, tokenizer, n_variants, rng):
+    def __init__(self, table, tokenizer, n_variants, rng, forms=FORMS):
         title = table["title"].fillna("").astype(str)
         article = table["articleType"].astype(str)
         is_boot = title.str.contains(r"\b(?:boots?|booties?)\b", case=False, regex=True)
@@ -173,9 +181,16 @@ class Captions:
                 if use_colour[i]:
                     words.insert(0, colours[self.colour[i]])
                     said[i, 1] = self.colour[i]
-                texts.append(FORMS[rng.integers(len(FORMS))].format(" ".join(words)))
+                texts.append(forms[rng.integers(len(forms))].format(" ".join(words)))
             self.tokens.append(tokenizer(texts).to(torch.int32))
             self.said.append(said)
+
+    def seen_tokens(self):
+        """Mask (vocabulary,) of the tokens that occur in a caption."""
+        seen = torch.zeros(CONFIG["model_cfg"]["text_cfg"]["vocab_size"], dtype=torch.bool)
+        for tokens in (self.titles, *self.tokens):
+            seen[tokens.long().unique()] = True
+        return seen
 
     def sampling_weights(self, power):
         """Weight n_kind ** -power, so that rare article types are seen more often."""
@@ -326,16 +341,21 @@ def prefetch(function, items):
         yield ahead.result()
 
 
-def save_checkpoint(model, folder):
-    """Write what open_clip reads with `local-dir:`: a configuration and half-precision weights."""
+def save_checkpoint(weights, folder, seen):
+    """Write what open_clip reads with `local-dir:`: a configuration and half-precision weights.
+
+    Embeddings of tokens that no caption holds were never trained; they are set to zero, so that a
+    word the model has never met says nothing instead of something random.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     # attn_mask is rebuilt by open_clip; integers (batch-norm counters) keep their type
     state = {
         k: (v.half() if v.is_floating_point() else v).contiguous()
-        for k, v in model.state_dict().items()
+        for k, v in weights.items()
         if k != "attn_mask"
     }
+    state["token_embedding.weight"][~seen] = 0
     save_file(state, folder / "open_clip_model.safetensors")
 
 
@@ -359,6 +379,15 @@ def main():
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--init", type=Path, help="folder of a checkpoint to start from")
+    parser.add_argument(
+        "--average-init", type=float, default=0.0, help="share of `init` in the saved weights"
+    )
+    parser.add_argument(
+        "--package-templates",
+        action="store_true",
+        help="make captions with the package's 27 templates too",
+    )
     parser.add_argument("--limit", type=int, help="use the first rows only (to try the script)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -369,13 +398,18 @@ def main():
     boxes = object_boxes(images)
     context = CONFIG["model_cfg"]["text_cfg"]["context_length"]
     tokenizer = open_clip.SimpleTokenizer(context_length=context)
-    captions = Captions(table, tokenizer, n_variants=8, rng=np.random.default_rng(args.seed))
+    forms = FORMS + (resolve_templates("coreg-27") if args.package_templates else [])
+    captions = Captions(table, tokenizer, 8, np.random.default_rng(args.seed), forms)
     weights = captions.sampling_weights(args.balance)
     weights /= weights.sum()
     mean = torch.tensor(CONFIG["preprocess_cfg"]["mean"]).view(1, 3, 1, 1)
     std = torch.tensor(CONFIG["preprocess_cfg"]["std"]).view(1, 3, 1, 1)
 
-    model = build_model().train().to(memory_format=torch.channels_last)
+    model = build_model()
+    if args.init is not None:
+        start = load_file(args.init / "open_clip_model.safetensors")
+        model.load_state_dict(start, strict=False)  # attn_mask is not in the file
+    model.train().to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval()
     decay = [p for p in model.parameters() if p.ndim >= 2]
     plain = [p for p in model.parameters() if p.ndim < 2]
@@ -446,8 +480,12 @@ def main():
                         a.copy_(b)
             total += loss.item()
             if step % 20 == 19:
-                print(f"epoch {epoch} step {step + 1}/{steps_per_epoch} loss {total / (step + 1):.3f} "
-                      f"{(step + 1) * args.batch_size / (time.time() - start):.0f} images/s", flush=True)
+                print(
+                    f"epoch {epoch} step {step + 1}/{steps_per_epoch} "
+                    f"loss {total / (step + 1):.3f} "
+                    f"{(step + 1) * args.batch_size / (time.time() - start):.0f} images/s",
+                    flush=True,
+                )
         torch.save(
             {
                 "model": model.state_dict(),
@@ -458,7 +496,14 @@ def main():
             },
             state_file,
         )
-        save_checkpoint(average, args.out / f"epoch-{epoch + 1:02d}")
+        saved = average.state_dict()
+        if args.init is not None:
+            saved = {
+                k: v.lerp(start[k].to(v), args.average_init) if v.is_floating_point() else v
+                for k, v in saved.items()
+                if k in start
+            }
+        save_checkpoint(saved, args.out / f"epoch-{epoch + 1:02d}", captions.seen_tokens())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """From samples and prompts to embeddings, and from these to probabilities."""
 
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -65,6 +65,10 @@ class UserEncoder:
             images = [array_to_pil(image, "RGB") for image in images]
         return images
 
+    def join(self, parts):
+        """Join parts of a batch."""
+        return [image for part in parts for image in part]
+
     def encode_image(self, images):
         """Encode a list of images; ndarray (n, n_dimensions)."""
         return _to_numpy(self.vlm.encode_image(images))
@@ -110,21 +114,23 @@ def encode_images(encoder, X, *, batch_size, n_dimensions, cache=None, verbose=F
     from tqdm.auto import tqdm
 
     samples, n = as_samples(X), n_images(X)
-    batches = (range(i, min(i + batch_size, n)) for i in range(0, n, batch_size))
     workers = n_reading_threads(samples)
-    pending = deque()
+    share = -(-batch_size // workers)  # of a batch, for one thread
+
+    def submit(start):
+        stop = min(start + batch_size, n)
+        parts = (range(i, min(i + share, stop)) for i in range(start, stop, share))
+        return [pool.submit(_load, encoder, samples, rows, cache) for rows in parts]
+
     progress = tqdm(total=n, desc="Encoding images", unit="image", disable=not verbose)
-    with progress as bar, ThreadPoolExecutor(workers) as pool:
-        try:
-            for rows in batches:
-                pending.append(pool.submit(_load_batch, encoder, samples, rows, cache))
-                if len(pending) > workers:
-                    yield _encode_batch(encoder, pending.popleft(), n_dimensions, cache, bar)
-            while pending:
-                yield _encode_batch(encoder, pending.popleft(), n_dimensions, cache, bar)
-        finally:
-            for future in pending:
-                future.cancel()
+    with progress, ThreadPoolExecutor(workers) as pool:
+        loading = submit(0)
+        for start in range(0, n, batch_size):
+            parts = [future.result() for future in loading]
+            loading = submit(start + batch_size)
+            embeddings = _encode(encoder, parts, n_dimensions, cache)
+            progress.update(len(embeddings))
+            yield embeddings, [error for part in parts for error in part.errors]
 
 
 def encode_prompts(encoder, texts, cache=None):
@@ -247,7 +253,9 @@ def template_probabilities(embeddings, text, logit_scale):
     array([[[0.75, 0.25]]])
     """
     n_templates, n_classes, n_dimensions = text.shape
-    logits = embeddings @ (text.reshape(-1, n_dimensions).T * logit_scale).astype(text.dtype)
+    # The images are scaled, not the prompts, of which there may be a hundred thousand.
+    scaled = embeddings * embeddings.dtype.type(logit_scale)
+    logits = scaled @ text.reshape(-1, n_dimensions).T
     logits = logits.reshape(len(embeddings), n_templates, n_classes)
     logits -= logits.max(axis=2, keepdims=True)
     np.exp(logits, out=logits)
@@ -287,41 +295,53 @@ def vote_and_average(embeddings, text, logit_scale):
     return votes, scores
 
 
-def _load_batch(encoder, samples, rows, cache):
+@dataclass
+class _Part:
+    """Loaded rows of a batch."""
+
+    keys: list  # of all rows; None without a cache and for what cannot be read
+    stored: dict  # key -> embedding from the cache
+    new: list  # positions of the rows to encode
+    prepared: object  # what the encoder made of their images
+    errors: list
+
+
+def _load(encoder, samples, rows, cache):
     """Read and preprocess the rows that are not in the cache, in a worker thread."""
     batch = fetch_samples(samples, rows)
-    keys, stored = None, {}
+    keys, stored = [None] * len(rows), {}
     if cache is not None:
         keys = [sample_key(item) for item in batch]
         stored = cache.get(key for key in keys if key is not None)
-    wanted = [i for i in range(len(rows)) if keys is None or keys[i] not in stored]
+    new = [i for i, key in enumerate(keys) if key not in stored]
     errors = []
     if isinstance(batch, np.ndarray):
-        images = to_uint8(batch[wanted] if stored else batch, [rows[i] for i in wanted])
+        images = to_uint8(batch[new] if stored else batch, [rows[i] for i in new])
     else:
-        images = [decode_sample(batch[i], rows[i], "RGB") for i in wanted]
-        errors = [image for image in images if isinstance(image, ImageReadError)]
-        readable = [i for i, image in zip(wanted, images) if not isinstance(image, ImageReadError)]
-        images = [image for image in images if not isinstance(image, ImageReadError)]
-        wanted = readable
-    prepared = encoder.prepare(images) if len(images) else None
-    return len(rows), wanted, prepared, errors, keys, stored
+        decoded = {i: decode_sample(batch[i], rows[i], "RGB") for i in new}
+        errors = [image for image in decoded.values() if isinstance(image, ImageReadError)]
+        new = [i for i in new if not isinstance(decoded[i], ImageReadError)]
+        images = [decoded[i] for i in new]
+    return _Part(keys, stored, new, encoder.prepare(images) if new else None, errors)
 
 
-def _encode_batch(encoder, future, n_dimensions, cache, bar):
-    n, wanted, prepared, errors, keys, stored = future.result()
-    embeddings = np.zeros((n, n_dimensions), dtype=np.float32)
-    if wanted:
-        encoded = _check_encoded(encoder.encode_image(prepared), len(wanted), "image", n_dimensions)
-        embeddings[wanted] = _normalise(encoded)
+def _encode(encoder, parts, n_dimensions, cache):
+    """Encode a batch loaded in parts; rows that cannot be read are left at zero."""
+    keys = [key for part in parts for key in part.keys]
+    stored = {key: vector for part in parts for key, vector in part.stored.items()}
+    embeddings = np.zeros((len(keys), n_dimensions), dtype=np.float32)
+    for i, key in enumerate(keys):
+        if key in stored:
+            embeddings[i] = stored[key]
+    offsets = np.cumsum([0, *(len(part.keys) for part in parts)])
+    new = [offset + i for offset, part in zip(offsets, parts) for i in part.new]
+    if new:
+        prepared = encoder.join([part.prepared for part in parts if part.new])
+        encoded = _check_encoded(encoder.encode_image(prepared), len(new), "image", n_dimensions)
+        embeddings[new] = _normalise(encoded)
         if cache is not None:
-            new = [i for i in wanted if keys[i] is not None]
             cache.put([keys[i] for i in new], embeddings[new])
-    for i in range(n if stored else 0):
-        if keys[i] in stored:
-            embeddings[i] = stored[keys[i]]
-    bar.update(n)
-    return embeddings, errors
+    return embeddings
 
 
 def _check_encoded(vectors, n, kind, n_dimensions=None):

@@ -14,7 +14,6 @@ from .._messages import did_you_mean
 
 SHIPPED_MODEL = "fashion-clip-tiny"
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
-_INSTALL_HINT = "VLMPartialAnnotator needs open_clip; run: pip install 'open_clip_torch>=3.0'."
 
 
 def load_open_clip(model, pretrained=None, *, device="auto", precision="fp32"):
@@ -46,6 +45,12 @@ def load_open_clip(model, pretrained=None, *, device="auto", precision="fp32"):
     RuntimeError
         If the weights cannot be downloaded or do not fit the model.
     """
+    try:
+        import open_clip  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "VLMPartialAnnotator needs open_clip; run: pip install 'open_clip_torch>=3.0'."
+        ) from error
     name, pretrained, stamp = _resolve(model, pretrained)
     return _load(name, pretrained, _resolve_device(device), precision, stamp)
 
@@ -118,6 +123,12 @@ class OpenClipEncoder:
                 return _resize(images, config)
             images = [_to_pil(image) for image in images]
         return torch.stack([self.preprocess(image) for image in images])
+
+    def join(self, parts):
+        """Join parts of a batch that were prepared apart."""
+        import torch
+
+        return torch.cat(parts)
 
     def encode_image(self, prepared):
         """Encode preprocessed images.
@@ -195,10 +206,8 @@ def _resolve(model, pretrained):
             )
         stamp = _check_folder(Path(model[len(_LOCAL) :])) if model.startswith(_LOCAL) else None
         return model, None, stamp
-    try:
-        import open_clip
-    except ImportError as error:
-        raise ImportError(_INSTALL_HINT) from error
+    import open_clip
+
     known = open_clip.list_models()
     if model not in known:
         hint = did_you_mean(model, [*known, SHIPPED_MODEL])
@@ -265,11 +274,9 @@ def _resolve_device(device):
 
 @lru_cache(maxsize=4)
 def _load(name, pretrained, device, precision, stamp):
-    try:
-        import open_clip
-        import torch
-    except ImportError as error:
-        raise ImportError(_INSTALL_HINT) from error
+    import open_clip
+    import torch
+
     try:
         with torch.random.fork_rng(devices=[]):  # the model is first filled with random weights
             model, preprocess = open_clip.create_model_from_pretrained(

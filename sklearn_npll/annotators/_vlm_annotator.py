@@ -32,7 +32,7 @@ from ._templates import make_prompts, resolve_classes, resolve_templates
 _SPARSE_FROM = 64  # classes from which candidates of a batch are kept as CSR
 
 
-class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     """Annotate images with candidate labels by asking a vision-language model in many ways.
 
     Every prompt template gives the model's zero-shot probabilities of the classes. With the rule
@@ -157,6 +157,9 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator, auto_wrap_
            [False,  True],
            [ True,  True]])
     """
+
+    # Tells scikit-learn before 1.6 that its checks cannot make one without arguments.
+    _required_parameters = ["classes"]
 
     _parameter_constraints = {
         "classes": "no_validation",
@@ -477,6 +480,9 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator, auto_wrap_
         as_samples(X)
         if n_images(X) == 0:
             raise ValueError("X has 0 samples; at least one is needed.")
+        if reset:
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(name, None)  # of a fit on embeddings
         return X
 
     def _tag_values(self):

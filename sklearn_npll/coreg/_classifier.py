@@ -1,32 +1,34 @@
 """Co-Reg as a scikit-learn classifier."""
 
 import copy
+import inspect
 import os
 import warnings
 from numbers import Integral, Real
 from pathlib import Path
 from types import SimpleNamespace
 
-import joblib
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
-from .._images import as_image_array, is_image_data
+from .._images import as_image_array, is_image_data, read_images
 from .._partial_labels import PartialLabels
-from ..metrics import approximated_accuracy, covering_rate
-from ._inputs import check_problem, encode_target
+from ..model_selection import approximated_accuracy_scorer, covering_rate_scorer
+from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
+from ._inputs import as_labels, check_problem, encode_target, is_unlabelled
 from ._net import CoRegNet, TrainingData
-from ._networks import CoRegModule, DeployedNetwork
+from ._networks import CoRegModule, DeployedNetwork, load_weights
 from ._views import FeatureViews, ImageViews
 
 # Parameters that do not change the result of a fit, so a checkpoint is valid without them.
-_NO_EFFECT = {"verbose", "checkpoint_dir", "checkpoint_every", "callbacks", "deploy", "warm_start"}
+_NO_EFFECT = ("verbose", "checkpoint_dir", "checkpoint_every", "deploy", "warm_start")
 MAX_IMAGE_SIZE = 64
 
 
@@ -41,12 +43,12 @@ class CoRegClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     module : str, nn.Module or callable, default="auto"
-        The network, made twice: "auto" (an MLP for features, a small strided ResNet for images up to
-        64 pixels, timm's ResNet-18 above), "mlp", "resnet8", "resnet8_strided", "preact_resnet18"
-        (the paper's), "wrn_28_2", the name of any timm model, an `nn.Module` that is copied, or a
-        class or function called with those of ``n_features``, ``in_channels``, ``image_size`` and
-        ``n_classes`` that it accepts. A module of your own maps a batch to logits, and its last
-        `nn.Linear` has as many outputs as there are classes.
+        The network, made twice: "auto" (an MLP for features, a small strided ResNet for images of
+        up to 64 pixels, timm's ResNet-18 above), "mlp", "resnet8", "resnet8_strided",
+        "preact_resnet18" (the paper's), "wrn_28_2", the name of any timm model, an `nn.Module` that
+        is copied, or a class or function called with those of ``n_features``, ``in_channels``,
+        ``image_size`` and ``n_classes`` that it accepts. A module of your own maps a batch to
+        logits, and its last `nn.Linear` has as many outputs as there are classes.
     init : dict, str, path or None, default=None
         State dict of the network, or a file with one, that both networks start from.
     max_epochs : int, default=50
@@ -114,7 +116,8 @@ default="uniform"
         Dimension of the projections.
     image_size : tuple of int (height, width) or None, default=None
         Size that images are resized to. By default the size they have; images of different sizes,
-        or larger than 64 pixels, become 64 x 64.
+        or larger than 64 pixels, become 64 x 64. An array of grey images is learned from in grey,
+        anything else in colour.
     flip : bool, default=True
         Whether views of images may be mirrored. Turn it off for digits, letters and traffic signs.
     cutout : int or "auto", default="auto"
@@ -139,20 +142,29 @@ default="uniform"
         Epochs without improvement, after the warm-up.
     checkpoint_dir : str, path or None, default=None
         Folder to save the training state in. A fit of the same data with the same parameters
-        continues from there, with the same result as without the interruption.
+        continues from there, with the same result as without the interruption; a fit that differs
+        in anything that matters has a file of its own. `random_state` must be set, best to an int.
+        What callbacks remember is not saved.
     checkpoint_every : int, default=5
         Epochs between checkpoints.
     warm_start : bool, default=False
-        Whether `fit` continues from the last fit up to `max_epochs`; the training state is then kept
-        in the estimator and its pickle.
+        Whether `fit` continues from the last fit up to `max_epochs`: the epochs already done count,
+        and the cosine of the learning rate spans the new `max_epochs`, as it would have from the
+        start. On other data of the same classes the networks go on and the rows begin anew. The
+        training state is kept in the estimator and its pickle.
     callbacks : list of skorch.callbacks.Callback or None, default=None
-        Further callbacks.
+        Further callbacks. They are copied, so read what they found from `history_`, where
+        ``net.history.record`` in a callback writes to. One that raises a KeyboardInterrupt at an
+        epoch's end, as `skorch.callbacks.EarlyStopping` does, ends the training; at any other time
+        the interrupt leaves `fit`. What they monitor must be recorded in every epoch, as
+        ``eval_accuracy`` is; those that score batches, such as `EpochScoring`, find none here.
     device : str, default="auto"
         "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ...
     precision : {"float32", "bfloat16"}, default="float32"
         "bfloat16" runs forward passes in mixed precision.
     random_state : int, RandomState instance or None, default=None
-        Seed of the networks, views and batches. The global generators are left alone.
+        Seed of the networks, views and batches. The global generators are left alone, but that None
+        draws a seed from numpy's.
     verbose : int, default=0
         1 prints a line an epoch.
 
@@ -162,7 +174,7 @@ default="uniform"
         Names of the classes.
     n_features_in_ : int
         Number of features; only for features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X has string column names.
     net_ : skorch.NeuralNet
         The trained net; ``net_.module_`` holds both networks.
@@ -174,7 +186,8 @@ default="uniform"
         the training predictions, after the warm-up), ``eval_accuracy`` and
         ``eval_accuracy_single`` (with an `eval_set`), ``lr`` and ``seconds``.
     label_distributions_ : ndarray of shape (n_samples, n_classes)
-        Purified labels of the training samples: Eq. 6 without sharpening, the mean of both networks.
+        Purified labels of the training samples: Eq. 6 without sharpening, the mean of both
+        networks.
     transduction_ : ndarray of shape (n_samples,)
         Most probable purified label of each training sample.
     clean_probability_ : ndarray of shape (n_samples,)
@@ -197,8 +210,8 @@ default="uniform"
 
     References
     ----------
-    .. [1] Q.-W. Wang, Y. Xie, L. Zhang, Z. Liu, S.-T. Xia, "Pre-Trained Vision-Language Models as Noisy
-       Partial Annotators", AAAI 2025, arXiv:2406.18550.
+    .. [1] Q.-W. Wang, Y. Xie, L. Zhang, Z. Liu, S.-T. Xia, "Pre-Trained Vision-Language Models as
+       Noisy Partial Annotators", AAAI 2025, arXiv:2406.18550.
 
     Examples
     --------
@@ -384,13 +397,14 @@ default="uniform"
         Parameters
         ----------
         X : PartialLabels, array-like of shape (n_samples, n_features), or images
-            Samples: features, or images as an array (n_samples, H, W) or (n_samples, H, W, channels), a
-            list of PIL images, paths or encoded bytes, or a dataset. A `PartialLabels` brings its
-            own samples and candidates; `y` is then ignored, so that the true labels a
+            Samples: features, or images as an array (n_samples, H, W) or (n_samples, H, W,
+            channels), a list of PIL images, paths or encoded bytes, or a dataset. A `PartialLabels`
+            brings its own samples and candidates; `y` is then ignored, so that the true labels a
             search passes for scoring never train.
         y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
-            Candidates: an indicator matrix, dense or CSR, in which a row of ones means unlabelled; or
-            one label a row, with -1 for unlabelled.
+            Candidates: an indicator matrix, dense or CSR, in which a row of ones means unlabelled,
+            with the classes 0 to n_classes - 1; or one label a row, with -1 for unlabelled. Beside
+            exactly one other number, -1 is no missing label but the negative class.
         eval_set : tuple (X, y), default=None
             Samples and true labels that are scored after each epoch.
 
@@ -401,14 +415,14 @@ default="uniform"
         Raises
         ------
         ValueError
-            If a row has no candidate, there are fewer than two classes or samples, lengths differ, values
-            are missing, or options do not suit the data.
+            If a row has no candidate, there are fewer than two classes or samples, lengths differ,
+            values are missing, or options do not suit the data.
         """
         problem = check_problem(X, y)
         data = self._check_samples(problem.data, reset=True)
+        vars(self).pop("net_", None)  # not to predict with it should this fit be interrupted
         self.classes_ = problem.classes
-        if self.early_stopping == "accuracy" and eval_set is None:
-            raise ValueError("early_stopping='accuracy' needs fit(..., eval_set=(X, y))")
+        self._check_options(eval_set)
         device = self._resolve_device()
         training = TrainingData(
             views=self._make_views(data, device),
@@ -416,53 +430,101 @@ default="uniform"
             known=torch.from_numpy(problem.known).to(device),
             prior=self._resolve_prior(problem, device),
         )
+        eval_data = None
         if eval_set is not None:
-            self._add_eval_set(training, eval_set, device)
+            eval_data, training.eval_labels = self._check_eval_set(eval_set)
+            training.eval_views = self._make_views(eval_data, device)
 
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
         with torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
-            self._train(data, training, seed, device)
+            self._train(data, training, eval_data, seed, device)
         return self
 
-    def _train(self, data, training, seed, device):
-        previous = getattr(self, "training_state_", None) if self.warm_start else None
+    def _check_options(self, eval_set):
+        if self.early_stopping == "accuracy" and eval_set is None:
+            raise ValueError("early_stopping='accuracy' needs fit(..., eval_set=(X, y))")
+        if self.checkpoint_dir is not None and self.random_state is None:
+            raise ValueError(
+                "checkpoint_dir needs a random_state, best an int: without a seed no later fit is "
+                "the same as the interrupted one"
+            )
+
+    def _train(self, data, training, eval_data, seed, device):
         net = self._make_net(data, seed, device)
-        checkpoint = self._checkpoint_path(data, training, seed)
-        state = previous
-        if state is None and checkpoint is not None and checkpoint.exists():
-            state = torch.load(checkpoint, map_location=device, weights_only=True)
+        data_key = None
+        if self.warm_start or self.checkpoint_dir is not None:
+            data_key = fingerprint(data, training.candidates, training.known)
+        previous = self._previous_state(data_key)
+        checkpoint = state = None
+        if self.checkpoint_dir is not None:
+            Path(self.checkpoint_dir).mkdir(parents=True, exist_ok=True)
+            eval_key = fingerprint(eval_data, training.eval_labels)
+            key = self._checkpoint_key(data_key, training.prior, eval_key, seed, previous)
+            checkpoint = Path(self.checkpoint_dir, f"coreg-{key}.pt")
+            state = load_checkpoint(checkpoint, device)
         if state is not None:
             net.load_training_state(state, training)
-        if previous is not None and len(net.history) >= self.max_epochs:
-            warnings.warn(
-                f"warm_start has nothing to do: {len(net.history)} epochs are done and max_epochs is "
-                f"{self.max_epochs}; raise max_epochs to continue",
-                UserWarning,
-                stacklevel=3,
-            )
+        elif previous is not None:
+            self._continue(net, previous, training)
+
         net.notify("on_train_begin", X=training, y=None)
-        while len(net.history) < self.max_epochs and not net.stopped_:
-            if self._out_of_patience(net.history):
-                break
+        while not self._is_finished(net):
             net.fit_loop(training, epochs=1)
-            if checkpoint is not None and (
-                len(net.history) % self.checkpoint_every == 0
-                or len(net.history) == self.max_epochs
-            ):
-                _save_atomically(net.training_state(), checkpoint)
+            done = len(net.history)
+            if checkpoint and (done % self.checkpoint_every == 0 or self._is_finished(net)):
+                save_checkpoint(net.training_state(), checkpoint)
         net.notify("on_train_end", X=training, y=None)
 
-        self.history_ = [
-            {k: v for k, v in row.items() if k not in ("batches", "dur")} for row in net.history
-        ]
+        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
         self.n_iter_ = len(self.history_)
+        vars(self).pop("training_state_", None)
         if self.warm_start:
-            self.training_state_ = copy.deepcopy(net.training_state())
+            self.training_state_ = {
+                **map_tensors(lambda t: t.detach().cpu().clone(), net.training_state()),
+                "classes": self.classes_.tolist(),
+                "data": data_key,
+            }
         self._record_labels(net, training)
         net.forget_training()
         self.net_ = net
+
+    def _is_finished(self, net):
+        done = len(net.history)
+        return done >= self.max_epochs or net.stopped_ or self._out_of_patience(net.history)
+
+    def _previous_state(self, data_key):
+        """Return what the last fit left for a warm start; of other rows nothing is remembered."""
+        state = getattr(self, "training_state_", None) if self.warm_start else None
+        if state is None:
+            return None
+        if state["classes"] != self.classes_.tolist():
+            raise ValueError(
+                f"warm_start=True needs the classes of the last fit, {state['classes']}; these are "
+                f"{self.classes_.tolist()}"
+            )
+        if state["data"] != data_key:
+            empty = [[], []]
+            state = {**state, "losses": empty, "mean_proba": empty, "labels": None, "clean": None}
+        return state
+
+    def _continue(self, net, previous, training):
+        """Load what the last fit left."""
+        try:
+            net.load_training_state(previous, training)
+        except RuntimeError as error:
+            raise ValueError(
+                "warm_start=True cannot go on, as the network or the shape of the samples is not "
+                f"that of the last fit; set warm_start=False to start anew: {error}"
+            ) from error
+        if self._is_finished(net):
+            warnings.warn(
+                f"warm_start has nothing to do: {len(net.history)} epochs are done, max_epochs is "
+                f"{self.max_epochs} and early_stopping is {self.early_stopping!r}",
+                UserWarning,
+                stacklevel=5,  # the caller of fit
+            )
 
     def _make_net(self, data, seed, device):
         n = len(data)
@@ -508,19 +570,24 @@ default="uniform"
         scores = [row[name] for row in history if row["phase"] != "warm_up"]
         return len(scores) > self.patience and int(np.argmax(scores)) < len(scores) - self.patience
 
-    def _checkpoint_path(self, data, training, seed):
-        if self.checkpoint_dir is None:
-            return None
+    def _checkpoint_key(self, data_key, prior, eval_key, seed, previous):
+        """Return a name for the training that nothing but the same training has."""
+        from .. import __version__
+
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in _NO_EFFECT}
-        params["random_state"] = seed
-        content = (params, data, training.candidates.cpu().numpy(), training.known.cpu().numpy())
-        folder = Path(self.checkpoint_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"coreg-{joblib.hash(content)[:16]}.pt"
+        params.update(prior=prior, random_state=seed)
+        if self.init is not None:
+            params["init"] = load_weights(self.init)
+        start = previous and [previous["module"], len(previous["history"])]
+        return fingerprint(__version__, params, data_key, eval_key, start)
 
     def _resolve_device(self):
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device={self.device!r} cannot be used: {error}") from error
         return self.device
 
     def _resolve_prior(self, problem, device):
@@ -537,29 +604,30 @@ default="uniform"
                 )
             prior = problem.scores.mean(0)
         prior = np.asarray(prior, dtype=np.float32)
-        if prior.shape != (n_classes,) or not np.all(prior >= 0) or not prior.sum() > 0:
+        if prior.shape != (n_classes,) or not (np.all(prior >= 0) and 0 < prior.sum() < np.inf):
             raise ValueError(
                 f"prior must be {n_classes} non-negative class shares, one a class; got {prior!r}"
             )
         return torch.from_numpy(prior / prior.sum()).to(device)
 
-    def _add_eval_set(self, training, eval_set, device):
+    def _check_eval_set(self, eval_set):
+        """Return samples and class indices."""
         if not (isinstance(eval_set, tuple) and len(eval_set) == 2):
             raise ValueError("eval_set must be a tuple (X, y)")
         X, y = eval_set
-        if isinstance(X, PartialLabels):
-            X = X.data
         data = self._check_samples(X, reset=False)
-        labels = encode_target(y, self.classes_, len(data), "eval_set")
-        training.eval_views = self._make_views(data, device)
-        training.eval_labels = labels
+        return data, encode_target(y, self.classes_, len(data), "eval_set")
 
     # -- samples -------------------------------------------------------------------------------
 
     def _check_samples(self, X, reset):
         """Return float32 features (n, n_features) or uint8 images (n, H, W, channels)."""
+        if isinstance(X, PartialLabels):
+            X = X.data
         if X is None:
             raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
+        if isinstance(X, (list, tuple)) and not X:
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
         is_image = is_image_data(X)
         if not reset and is_image != (self.image_shape_ is not None):
             kind = {True: "images", False: "features"}
@@ -569,25 +637,32 @@ default="uniform"
         if not is_image:
             if reset:
                 self.image_shape_ = None
-            return validate_data(self, X, reset=reset, dtype=np.float32)
+            features = validate_data(self, X, reset=reset, dtype=np.float32)
+            return np.require(features, requirements="W")  # torch wants what it could write to
         if not len(X):
             raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
         if reset:
-            if hasattr(self, "n_features_in_"):
-                del self.n_features_in_
-            images = as_image_array(X, image_size=self._image_size(X))
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(name, None)
+            images = self._read_images(X)
             self.image_shape_ = images.shape[1:]
             return images
         height, width, channels = self.image_shape_
         return as_image_array(X, image_size=(height, width), channels=channels)
 
-    def _image_size(self, X):
+    def _read_images(self, X):
+        """Read images to fit on, in their own size if it is small and common to all."""
         if self.image_size is not None:
-            return tuple(self.image_size)
-        if isinstance(X, np.ndarray) and X.ndim in (3, 4):
-            height, width = X.shape[1:3]
-            return (height, width) if max(height, width) <= MAX_IMAGE_SIZE else (MAX_IMAGE_SIZE,) * 2
-        return (MAX_IMAGE_SIZE,) * 2
+            size = tuple(self.image_size)
+            if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
+                raise ValueError(f"image_size must be (height, width) in pixels; got {size}")
+            return as_image_array(X, image_size=size)
+        if max(read_images(X, [0], mode=None)[0].size) <= MAX_IMAGE_SIZE:
+            try:
+                return as_image_array(X)
+            except ValueError:  # sizes differ, or else the next line raises again
+                pass
+        return as_image_array(X, image_size=(MAX_IMAGE_SIZE, MAX_IMAGE_SIZE))
 
     def _make_views(self, data, device):
         transforms = {
@@ -625,9 +700,9 @@ default="uniform"
             Probabilities, in the order of `classes_`.
         """
         check_is_fitted(self, "net_")
-        data = self._check_samples(X.data if isinstance(X, PartialLabels) else X, reset=False)
+        k = 0 if self._is_single(None) else None
+        data = self._check_samples(X, reset=False)
         views = self._make_views(data, self.net_.device)
-        k = None if self.deploy == "ensemble" else 0
         proba = self.net_.predict_views(k, views.plain, len(data)).double()
         return (proba / proba.sum(1, keepdim=True)).cpu().numpy()
 
@@ -647,7 +722,7 @@ default="uniform"
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(1)]
 
-    def score(self, X, y=None):
+    def score(self, X, y=None, sample_weight=None):
         """Score predictions against labels, candidate sets, or the annotator.
 
         Parameters
@@ -656,6 +731,8 @@ default="uniform"
             Samples as in `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
             True labels, of which -1 are left out; or candidates.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, for true labels only.
 
         Returns
         -------
@@ -665,18 +742,26 @@ default="uniform"
             candidate-restricted confidence of the prediction). The last two measure agreement
             with the annotator, not correctness.
         """
+        is_matrix = isinstance(y, PartialLabels) or issparse(y)
+        is_matrix = is_matrix or (np.ndim(y) == 2 and np.shape(y)[1] > 1)
+        if sample_weight is not None and (y is None or is_matrix):
+            raise ValueError("sample_weight needs true labels y; candidates cannot be weighted")
         if y is None:
             if not isinstance(X, PartialLabels):
                 raise ValueError("score needs y unless X is a PartialLabels")
-            return float(approximated_accuracy(self.predict_proba(X), X))
-        if isinstance(y, PartialLabels) or np.ndim(y) == 2 or hasattr(y, "tocsr"):
-            return float(covering_rate(self.predict_proba(X), y))
+            return approximated_accuracy_scorer(self, X)
+        if is_matrix:
+            return covering_rate_scorer(self, X, y)
         check_is_fitted(self, "net_")
-        y = np.asarray(y)
-        labelled = y != -1 if -1 not in self.classes_ else np.ones(len(y), dtype=bool)
+        y = as_labels(y)
+        labelled = np.full(len(y), True) if -1 in self.classes_.tolist() else ~is_unlabelled(y)
         if not labelled.any():
             raise ValueError("every label in y is -1 (unlabelled); there is nothing to score")
-        return float(accuracy_score(y[labelled], self.predict(X)[labelled]))
+        y_pred = self.predict(X)
+        check_consistent_length(y, y_pred, sample_weight)
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)[labelled]
+        return float(accuracy_score(y[labelled], y_pred[labelled], sample_weight=sample_weight))
 
     # -- deployment ----------------------------------------------------------------------------
 
@@ -695,11 +780,14 @@ default="uniform"
             (n, channels, H, W) in [0, 1].
         """
         check_is_fitted(self, "net_")
-        deploy = deploy or self.deploy
+        n_networks = 1 if self._is_single(deploy) else 2
+        return DeployedNetwork(list(self.net_.module_.networks)[:n_networks]).cpu().eval()
+
+    def _is_single(self, deploy):
+        deploy = self.deploy if deploy is None else deploy
         if deploy not in ("ensemble", "single"):
             raise ValueError(f"deploy must be 'ensemble' or 'single'; got {deploy!r}")
-        networks = list(self.net_.module_.networks)
-        return DeployedNetwork(networks if deploy == "ensemble" else networks[:1]).cpu().eval()
+        return deploy == "single"
 
     def export_onnx(self, path, deploy=None):
         """Write the module of `to_module` as an ONNX file with a free batch size.
@@ -727,15 +815,18 @@ default="uniform"
             import onnxscript  # noqa: F401
         except ImportError as error:
             raise ImportError("export_onnx needs `pip install onnx onnxscript`") from error
+        if "dynamic_shapes" in inspect.signature(torch.onnx.export).parameters:
+            options = {"dynamic_shapes": ({0: torch.export.Dim("n")},), "dynamo": True}
+        else:  # torch < 2.5
+            options = {"dynamic_axes": {"input": {0: "n"}, "probabilities": {0: "n"}}}
         torch.onnx.export(
             module,
             (torch.zeros(2, *shape),),
             str(path),
             input_names=["input"],
             output_names=["probabilities"],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            dynamo=True,
             verbose=False,
+            **options,
         )
 
     def _tag_values(self):
@@ -745,19 +836,13 @@ default="uniform"
 def _input_statistics(data):
     """Return mean and scale of features or channels, and the shape of one input."""
     if data.ndim == 2:
-        mean, scale, shape = data.mean(0), data.std(0), data.shape[1:]
+        axes, shape, unit = 0, data.shape[1:], 1.0
     else:
-        # a sample is enough, and a memory map stays on disk
-        sample = data[:: max(1, len(data) // 5000)].astype(np.float32) / 255
+        data = data[:: -(-len(data) // 1000)]  # enough, and a memory map stays on disk
         height, width, channels = data.shape[1:]
-        mean = sample.mean((0, 1, 2)).reshape(channels, 1, 1)
-        scale = sample.std((0, 1, 2)).reshape(channels, 1, 1)
-        shape = (channels, height, width)
+        axes, shape, unit = (0, 1, 2), (channels, height, width), 255.0
+    # in float64, as a float32 sum over many pixels stops growing
+    mean, scale = (f(data, axis=axes, dtype=np.float64) / unit for f in (np.mean, np.std))
     scale = np.where(scale > 1e-8, scale, 1.0)
-    return torch.from_numpy(mean).float(), torch.from_numpy(scale).float(), tuple(shape)
-
-
-def _save_atomically(state, path):
-    partial = path.with_suffix(".tmp")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    form = (-1, *[1] * (len(shape) - 1))
+    return *(torch.from_numpy(v.reshape(form)).float() for v in (mean, scale)), tuple(shape)

@@ -17,6 +17,8 @@ EPS = 1e-8
 def align_distribution(proba, mean_proba, prior):
     """Divide predictions by the ratio of their running mean to a prior, and renormalise.
 
+    A row that predicts only classes whose prior is 0 stays as it is.
+
     Parameters
     ----------
     proba : Tensor of shape (n, C)
@@ -30,7 +32,8 @@ def align_distribution(proba, mean_proba, prior):
     Tensor of shape (n, C)
     """
     aligned = proba * (prior / mean_proba.clamp(min=EPS))
-    return aligned / aligned.sum(1, keepdim=True).clamp(min=EPS)
+    mass = aligned.sum(1, keepdim=True)
+    return torch.where(mass > EPS, aligned / mass.clamp(min=EPS), proba)
 
 
 def rescale_candidates(proba, candidates):
@@ -116,8 +119,8 @@ def sharpen(proba, temperature):
     -------
     Tensor of shape (n, C)
     """
-    powered = proba.clamp(min=EPS) ** (1 / temperature)
-    return powered / powered.sum(1, keepdim=True)
+    # in logarithms, as all powers of a row underflow at a low temperature
+    return (proba.clamp(min=EPS).log() / temperature).softmax(1)
 
 
 def partial_target(clean, rescaled, own_proba):

@@ -1,14 +1,21 @@
 """What X and y may be, brought to one form."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Number
 
 import numpy as np
 from scipy import sparse as sp
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from .._messages import did_you_mean
+from .._messages import did_you_mean, name_rows
 from .._partial_labels import PartialLabels
+
+LIST_OF_SETS = (
+    "y is a list of sets; make it an indicator matrix with "
+    "sklearn.preprocessing.MultiLabelBinarizer, or use PartialLabels.from_sets"
+)
 
 
 @dataclass
@@ -62,18 +69,17 @@ def check_problem(X, y):
     else:
         y = y if sp.issparse(y) else _as_array(y)
         check_consistent_length(X, y)
-        if y.ndim == 2 and y.shape[1] > 1:
-            problem = _from_partial_labels(X, _from_indicator(y))
+        if sp.issparse(y) or (y.ndim == 2 and y.shape[1] > 1):
+            problem = _from_partial_labels(X, PartialLabels.from_candidates(y))
         else:
-            problem = _from_labels(X, column_or_1d(y, warn=True))
-    if len(problem.classes) < 2:
+            problem = _from_labels(X, as_labels(y))
+    n_samples, n_classes = problem.candidates.shape
+    if n_samples < 2:
+        raise ValueError(f"CoRegClassifier needs at least 2 samples; got n_samples = {n_samples}")
+    if n_classes < 2:
         raise ValueError(
             "CoRegClassifier needs at least 2 classes; the data has one class: "
-            f"{problem.classes[0]!r}"
-        )
-    if len(problem.candidates) < 2:
-        raise ValueError(
-            f"CoRegClassifier needs at least 2 samples; got n_samples = {len(problem.candidates)}"
+            f"{problem.classes.tolist()[0]!r}"
         )
     if problem.candidates.all():
         raise ValueError(
@@ -84,44 +90,72 @@ def check_problem(X, y):
 
 def _from_partial_labels(data, labels):
     known = np.zeros(len(labels), dtype=bool) if labels.known is None else labels.known
-    return Problem(data, labels.classes, labels.toarray(), known, labels.scores)
+    candidates = np.require(labels.toarray(), requirements="W")  # torch wants to be able to write
+    return Problem(data, labels.classes, candidates, known, labels.scores)
 
 
 def _as_array(y):
     try:
         array = np.asarray(y)
-        if array.dtype == object and len(array) and np.ndim(array[0]):
-            raise ValueError("ragged")
-    except ValueError:
-        raise ValueError(
-            "y is a list of sets of different sizes; make it an indicator matrix with "
-            "sklearn.preprocessing.MultiLabelBinarizer, or use PartialLabels.from_sets"
-        ) from None
+    except ValueError:  # numpy refuses lists of different lengths
+        raise ValueError(LIST_OF_SETS) from None
+    if array.ndim == 1 and array.dtype == object and len(array):
+        sets = isinstance(array[0], Collection) and not isinstance(array[0], str)
+    else:
+        sets = array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "US"
+    if sets:
+        raise ValueError(LIST_OF_SETS)
     return array
-
-
-def _from_indicator(y):
-    values = np.asarray(y.data if sp.issparse(y) else y)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("Input y contains NaN or infinity.")
-    if not np.isin(values, (0, 1)).all():
-        raise ValueError(
-            "y has values besides 0 and 1: a matrix of scores must be turned into candidates with "
-            "PartialLabels.from_scores(y, rule=...)"
-        )
-    return PartialLabels.from_candidates(y)
 
 
 def _from_labels(X, y):
     check_classification_targets(y)
-    classes = np.unique(y)
-    unlabelled = np.zeros(len(y), dtype=bool)
-    # beside one other label, -1 is the negative class of a binary problem
-    if y.dtype.kind in "if" and -1 in classes and len(classes) > 2:
-        unlabelled = y == -1
-        classes = classes[classes != -1]
-    candidates = (y[:, None] == classes) | unlabelled[:, None]
+    unlabelled = is_unlabelled(y)
+    classes, codes = np.unique(y[~unlabelled], return_inverse=True)
+    if unlabelled.any() and len(classes) == 1 and y.dtype.kind in "if":
+        # beside exactly one other number, -1 is the negative class of a binary problem
+        unlabelled[:] = False
+        classes, codes = np.unique(y, return_inverse=True)
+    if unlabelled.all() and len(y):
+        raise ValueError("every row of y is -1 (unlabelled), so there is nothing to learn from")
+    candidates = np.zeros((len(y), len(classes)), dtype=bool)
+    candidates[unlabelled] = True
+    candidates[~unlabelled, codes] = True
     return Problem(X, classes, candidates, np.zeros(len(y), dtype=bool))
+
+
+def as_labels(y):
+    """Return labels as a one-dimensional array of numbers or strings.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, 1)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Where names and the number -1 are mixed, -1 has become "-1".
+
+    Raises
+    ------
+    ValueError
+        If a value is missing.
+    """
+    y = column_or_1d(y, warn=True)
+    if y.dtype.kind not in "fO":
+        return y
+    values = y.tolist()
+    missing = [not (isinstance(v, (str, Number, np.generic)) and v == v) for v in values]
+    if any(missing):
+        raise ValueError(f"Input y contains NaN: {name_rows(missing)}. Unlabelled rows are -1.")
+    if y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
+    return np.array(values)
+
+
+def is_unlabelled(y):
+    """Tell which labels, as returned by `as_labels`, are -1."""
+    return y == (-1 if y.dtype.kind in "biuf" else "-1")
 
 
 def encode_target(y, classes, n_samples, name):
@@ -132,13 +166,13 @@ def encode_target(y, classes, n_samples, name):
     ValueError
         If the length differs or a label is not among the classes.
     """
-    y = np.asarray(y)
-    if y.shape != (n_samples,):
-        raise ValueError(f"{name}: y must have shape ({n_samples},); got {y.shape}")
+    y = as_labels(y).tolist()
+    if len(y) != n_samples:
+        raise ValueError(f"{name}: y has {len(y)} labels for {n_samples} samples")
     index = {c: i for i, c in enumerate(classes.tolist())}
-    for row, label in enumerate(y.tolist()):
+    for row, label in enumerate(y):
         if label not in index:
             raise ValueError(
                 f"{name}: row {row} has the unknown class {label!r}.{did_you_mean(label, classes)}"
             )
-    return np.array([index[label] for label in y.tolist()])
+    return np.array([index[label] for label in y])

@@ -146,7 +146,7 @@ def contrastive_loss(query, entries, positive, counted, temperature):
     -------
     Tensor of shape ()
     """
-    similarity = query @ entries.T / temperature
+    similarity = query / temperature @ entries.T
     normaliser = similarity.masked_fill(~counted, -torch.inf).logsumexp(1)
-    attraction = (similarity * positive).sum(1) / positive.sum(1)
+    attraction = torch.where(positive, similarity, 0.0).sum(1) / positive.sum(1)
     return (normaliser - attraction).mean()

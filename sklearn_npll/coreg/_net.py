@@ -1,17 +1,20 @@
 """The training of Co-Reg as a skorch net: one epoch divides the data and trains both networks."""
 
 import copy
+import itertools
 import math
 import time
 from collections import deque
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PrintLog
+from skorch.callbacks import Callback
 from torch import nn
 
+from ._checkpoint import map_tensors, plain_row
 from ._division import (
     KeyQueue,
     align_distribution,
@@ -94,14 +97,18 @@ class Division:
 
 
 def cosine_factor(epoch, max_epochs):
-    """Share of the learning rate in an epoch counted from 0: cosine from 1 towards `MIN_LR_SHARE`."""
+    """Share of the learning rate in an epoch, from 0: a cosine from 1 towards `MIN_LR_SHARE`."""
     progress = epoch / max_epochs
     return MIN_LR_SHARE + (1 - MIN_LR_SHARE) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def even_chunks(rows, batch_size):
-    """Split rows into ceil(n / batch_size) chunks of nearly equal size, so that none is tiny."""
-    return rows.tensor_split(max(1, math.ceil(len(rows) / batch_size)))
+    """Split rows into ceil(n / batch_size) chunks of nearly equal size, none of a single row.
+
+    Batch normalisation cannot be trained on one row.
+    """
+    n_chunks = min(math.ceil(len(rows) / batch_size), len(rows) // 2)
+    return rows.tensor_split(max(1, n_chunks))
 
 
 def endless_batches(rows, batch_size):
@@ -126,12 +133,39 @@ def mix_up(inputs, target, alpha):
     return share * inputs + (1 - share) * inputs[order], target[order], share
 
 
+class ProgressLine(Callback):
+    """Prints a line an epoch if the net is verbose."""
+
+    def on_epoch_end(self, net, **kwargs):
+        """Print the line of the epoch."""
+        if net.verbose:
+            print(progress_line(net.history[-1], net.max_epochs), flush=True)
+
+
+def progress_line(row, max_epochs):
+    """Describe one row of the history in a line, with what it has."""
+    figures = [
+        ("loss", "loss_warm_up", "7.4f"),
+        ("loss", "loss_partial", "7.4f"),
+        ("partial", "partial_share", "6.1%"),
+        ("changed", "label_change_rate", "6.1%"),
+        ("covering", "covering_rate", "6.1%"),
+        ("eval", "eval_accuracy", "6.1%"),
+        ("lr", "lr", ".5f"),
+    ]
+    shown = [
+        f"{name} {row[key]:{style}}" for name, key, style in figures if row.get(key) is not None
+    ]
+    epoch = f"epoch {row['epoch']:{len(str(max_epochs))}d}/{max_epochs}"
+    return "  ".join([epoch, f"{row['phase']:18}", *shown, f"{row['seconds']:.1f} s"])
+
+
 class CoRegNet(NeuralNet):
     """skorch net that trains a `CoRegModule`.
 
     Each call of `run_single_epoch` is one epoch of the method, in the documented order: divide with
-    both networks, train network 1, train network 2, record. All randomness comes from torch's global
-    generator, seeded from `seed` and the epoch, so that an epoch depends on nothing but the
+    both networks, train network 1, train network 2, record. All randomness comes from torch's
+    global generator, seeded from `seed` and the epoch, so that an epoch depends on nothing but the
     state before it.
 
     Parameters
@@ -153,7 +187,7 @@ class CoRegNet(NeuralNet):
 
     @property
     def _default_callbacks(self):
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        return [("progress_line", ProgressLine())]
 
     def initialize(self):
         """Make the module, the optimiser and an empty training state."""
@@ -178,12 +212,16 @@ class CoRegNet(NeuralNet):
         return dataset
 
     def notify(self, method_name, **cb_kwargs):
-        """Call a hook of every callback; a callback that interrupts at an epoch's end stops."""
+        """Call a hook of every callback.
+
+        A callback ends the training, as skorch's own do, by a KeyboardInterrupt at an epoch's end;
+        at any other time that is the user's and goes through.
+        """
         if method_name != "on_epoch_end":
             return super().notify(method_name, **cb_kwargs)
         try:
             super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt:  # how skorch's callbacks ask for the end of the training
+        except KeyboardInterrupt:
             self.stopped_ = True
 
     @property
@@ -226,15 +264,16 @@ class CoRegNet(NeuralNet):
             self._record_evaluation(data)
         self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
         self.history.record("seconds", time.perf_counter() - start)
-        # only epochs are kept: batches would pile up over a long training
-        self.history[-1]["batches"] = []
+        # batches would pile up over a long training, but callbacks look at the last
+        del self.history[-1]["batches"][:-1]
 
     def _warm_up(self, k, data):
         network = self.module_.networks[k].train()
         rows = torch.randperm(len(data), device=data.candidates.device)
         for batch in even_chunks(rows, 2 * self.batch_size):
+            inputs = data.views.strong(batch)
             with self._autocast():
-                logits = network(data.views.strong(batch)).float()
+                logits = network(inputs).float()
             loss = warm_up_loss(logits, data.candidates[batch])
             self._collect(warm_up=loss)
             self._descend(loss, batch)
@@ -282,10 +321,12 @@ class CoRegNet(NeuralNet):
         method, network = self.method, self.module_.networks[k]
         in_partial = division.clean > method.clean_threshold
         partial = in_partial.nonzero()[:, 0]
-        if not len(partial):  # nothing to trust yet
+        if len(partial) < 2:  # nothing to trust yet, and batch normalisation needs two rows
             self._warm_up(k, data)
             return
-        contrast = self.epoch_ >= method.warm_up + method.contrastive_start
+        contrast = self.epoch_ >= method.warm_up + method.contrastive_start and (
+            method.contrastive != "none" or method.prototype_weight > 0
+        )
         if contrast:
             self._prepare_contrast(k, data)
         network.train()
@@ -297,9 +338,9 @@ class CoRegNet(NeuralNet):
         if method.use_unlabelled and len(unlabelled):
             batches = endless_batches(unlabelled, len(chunks[0]))
         else:
-            batches = iter(lambda: unlabelled[:0], None)
+            batches = itertools.repeat(unlabelled[:0])
         elapsed = self.epoch_ - method.warm_up
-        for step, (rows_p, rows_u) in enumerate(zip(chunks, batches)):  # noqa: B905
+        for step, (rows_p, rows_u) in enumerate(zip(chunks, batches)):
             ramp = min((elapsed + step / len(chunks)) / RAMP_UP_EPOCHS, 1.0)
             self._train_step(k, data, division, rows_p, rows_u, ramp, contrast)
 
@@ -331,9 +372,7 @@ class CoRegNet(NeuralNet):
         self._descend(loss, rows)
         if contrast and method.contrastive != "none":
             with torch.no_grad():
-                pairs = zip(
-                    self.key_encoders_[k].parameters(), network.parameters(), strict=True
-                )
+                pairs = zip(self.key_encoders_[k].parameters(), network.parameters(), strict=True)
                 for key, query in pairs:
                     key.lerp_(query, 1 - method.key_momentum)
 
@@ -341,12 +380,12 @@ class CoRegNet(NeuralNet):
         """Sharpened targets (n, C) of a batch, Eq. 6 and 7, and projections of its weak views."""
         method = self.method
         network, peer = self.module_.networks[k], self.module_.networks[1 - k]
+        weak = data.views.weak(rows.repeat(method.n_weak_views))
         with torch.no_grad(), self._autocast():
-            weak = data.views.weak(rows.repeat(method.n_weak_views))
             embedding = network.embed(weak)
             proba = network.classifier(embedding).float().softmax(1)
             proba = proba.view(method.n_weak_views, len(rows), -1).mean(0)
-            projection = network.project(embedding[:n_partial]).float() if contrast else None
+            projection = network.project(embedding[:n_partial]) if contrast else None
             on_partial, on_unlabelled = proba[:n_partial], proba[n_partial:]
             if len(rows) > n_partial and method.co_labelling == "peer":
                 weak = weak.view(method.n_weak_views, len(rows), *weak.shape[1:])[:, n_partial:]
@@ -375,40 +414,42 @@ class CoRegNet(NeuralNet):
         method, network = self.method, self.module_.networks[k]
         label = target.argmax(1)
         loss = 0.0
-        with self._autocast():
-            query = None
-            if method.contrastive != "none" or method.prototype_views == "strong":
-                query = network.project(network.embed(first)).float()
-            if method.prototype_weight:
-                self.prototypes_ = update_prototypes(
-                    self.prototypes_, projection, label[:n_partial], method.prototype_momentum
-                )
-                if method.prototype_views == "strong":
-                    pieces = [(query, target, n_partial, 1.0)]
-                else:
-                    embedding, targets, other, share = mixed
-                    z = network.project(embedding).float()
-                    pieces = [(z, targets, 2 * n_partial, share)]
-                    if share < 1:
-                        pieces.append((z, other, 2 * n_partial, 1 - share))
-                term = sum(share * self._prototype_loss(*piece) for *piece, share in pieces)
-                self._collect(prototype=term)
-                loss = loss + method.prototype_weight * term
-            if method.contrastive != "none":
-                with torch.no_grad():
-                    encoder = self.key_encoders_[k]
-                    key = encoder.project(encoder.embed(second)).float()
-                in_partial = torch.arange(len(rows), device=label.device) < n_partial
-                queue = self.queues_[k]
-                entries, entry_label, entry_partial = queue.entries(key, label, in_partial)
-                masks = contrastive_masks(
-                    label, in_partial, entry_label, entry_partial, method.contrastive
-                )
-                term = contrastive_loss(query, entries, *masks, method.contrastive_temperature)
-                queue.push(key, label, in_partial)
-                self._collect(contrastive=term)
-                loss = loss + method.contrastive_weight * term
+        if method.contrastive != "none" or method.prototype_views == "strong":
+            query = self._project(network, first)
+        if method.prototype_weight:
+            self.prototypes_ = update_prototypes(
+                self.prototypes_, projection, label[:n_partial], method.prototype_momentum
+            )
+            if method.prototype_views == "strong":
+                pieces = [(query, target, n_partial, 1.0)]
+            else:
+                embedding, targets, other, share = mixed
+                with self._autocast():
+                    z = network.project(embedding)
+                pieces = [(z, targets, 2 * n_partial, share)]
+                if share < 1:
+                    pieces.append((z, other, 2 * n_partial, 1 - share))
+            term = sum(share * self._prototype_loss(*piece) for *piece, share in pieces)
+            self._collect(prototype=term)
+            loss = loss + method.prototype_weight * term
+        if method.contrastive != "none":
+            with torch.no_grad():
+                key = self._project(self.key_encoders_[k], second)
+            in_partial = torch.arange(len(rows), device=label.device) < n_partial
+            queue = self.queues_[k]
+            entries, entry_label, entry_partial = queue.entries(key, label, in_partial)
+            masks = contrastive_masks(
+                label, in_partial, entry_label, entry_partial, method.contrastive
+            )
+            term = contrastive_loss(query, entries, *masks, method.contrastive_temperature)
+            queue.push(key, label, in_partial)
+            self._collect(contrastive=term)
+            loss = loss + method.contrastive_weight * term
         return loss
+
+    def _project(self, network, inputs):
+        with self._autocast():
+            return network.project(network.embed(inputs))
 
     def _prototype_loss(self, projection, target, n_partial):
         """Eq. 10: divergence on the partial rows, squared error on the rest."""
@@ -438,9 +479,7 @@ class CoRegNet(NeuralNet):
 
     def _autocast(self):
         device = torch.device(self.device).type
-        return torch.autocast(
-            device, torch.bfloat16, enabled=self.method.precision == "bfloat16"
-        )
+        return torch.autocast(device, torch.bfloat16, enabled=self.method.precision == "bfloat16")
 
     def _collect(self, **terms):
         for name, value in terms.items():
@@ -480,19 +519,24 @@ class CoRegNet(NeuralNet):
         model = (self.module_ if k is None else self.module_.networks[k]).eval()
         rows = torch.arange(n, device=self.device)
         size = max(256, 2 * self.batch_size)
-        with torch.inference_mode(), self._autocast():
-            parts = [model(view(batch)).float().softmax(1) for batch in rows.split(size)]
-        return torch.cat(parts).clone()
+        parts = []
+        with torch.inference_mode():
+            for batch in rows.split(size):
+                inputs = view(batch)
+                with self._autocast():
+                    parts.append(model(inputs).float().softmax(1))
+        return torch.cat(parts)
 
     # -- records -------------------------------------------------------------------------------
 
     def final_purified(self, data):
         """Return the label distributions (n, C) after the last epoch, and the clean probabilities.
 
-        The clean probabilities are those of the last division; the predictions are made anew, on the
-        samples as they are.
+        The clean probabilities are those of the last division; the predictions are made anew, on
+        the samples as they are.
         """
         if self.clean_ is None:  # the training ended in the warm-up
+            torch.manual_seed(self.seed + len(self.history))
             self.clean_ = [self.divide(k, data).clean for k in (0, 1)]
         divisions = []
         for k in (0, 1):
@@ -502,11 +546,14 @@ class CoRegNet(NeuralNet):
         return self.purify(divisions), torch.stack(self.clean_).mean(0)
 
     def forget_training(self):
-        """Drop what only the training needs, so that a pickle holds the networks."""
+        """Drop what only the training needs, so that a pickle holds what predicts."""
         self.losses_ = self.mean_proba_ = self.prototypes_ = self.key_encoders_ = None
-        self.queues_ = self.labels_ = self.clean_ = self.terms_ = None
-        self.optimizer_.state.clear()
+        self.queues_ = self.labels_ = self.clean_ = self.terms_ = self.optimizer_ = None
+        self.module__module = self.module__init = self.callbacks = None
         self.callbacks_ = []
+        self.method = SimpleNamespace(precision=self.method.precision)
+        for network in self.module_.networks:
+            network.projector = None
 
     def purify(self, divisions):
         """Return the purified label distributions (n, C): the mean over both networks."""
@@ -525,16 +572,17 @@ class CoRegNet(NeuralNet):
         size = in_partial.sum().item() / 2
         proba = sum(d.proba for d in divisions) / 2
         predicted = proba.argmax(1)
-        inside = data.candidates.gather(1, predicted[:, None])[:, 0]
-        best = rescale_candidates(proba, data.candidates).gather(1, predicted[:, None])[:, 0]
+        rescaled = rescale_candidates(proba, data.candidates)
+        inside, best = (m.gather(1, predicted[:, None])[:, 0] for m in (data.candidates, rescaled))
+        labelled = ~data.candidates.all(1)
         row = {
             "partial_size": size,
             "partial_share": size / len(data),
             "partial_clean_probability": clean[in_partial].mean().item() if size else None,
             "mixture_means": np.mean([d.means for d in divisions], 0).tolist(),
             "label_change_rate": changed,
-            "covering_rate": inside.float().mean().item(),
-            "approximated_accuracy": best.mean().item(),
+            "covering_rate": inside[labelled].float().mean().item(),
+            "approximated_accuracy": best[labelled].mean().item(),
         }
         for name, value in row.items():
             self.history.record(name, value)
@@ -555,7 +603,7 @@ class CoRegNet(NeuralNet):
         return {
             "module": self.module_.state_dict(),
             "optimizer": self.optimizer_.state_dict(),
-            "history": self.history.to_list(),
+            "history": [plain_row(row) for row in self.history],
             "losses": [list(q) for q in self.losses_],
             "mean_proba": [list(q) for q in self.mean_proba_],
             "prototypes": self.prototypes_,
@@ -566,9 +614,13 @@ class CoRegNet(NeuralNet):
         }
 
     def load_training_state(self, state, data):
-        """Continue from what `training_state` returned."""
+        """Continue from what `training_state` returned, which stays as it is."""
+        # copies, as momentum, prototypes and queues are changed in place
+        state = map_tensors(lambda t: t.to(self.device, copy=True), state)
         self.module_.load_state_dict(state["module"])
-        self.optimizer_.load_state_dict(state["optimizer"])
+        # the momentum buffers of then, the settings of now
+        momentum = state["optimizer"]["state"]
+        self.optimizer_.load_state_dict({**self.optimizer_.state_dict(), "state": momentum})
         self.history.clear()
         self.history.extend(state["history"])
         for queues, values in (
@@ -581,7 +633,7 @@ class CoRegNet(NeuralNet):
         if state["prototypes"] is not None:
             self.prototypes_ = state["prototypes"]
             for k in (0, 1):
-                if state["keys"][k] is not None:
+                if state["keys"][k] is not None and self.method.contrastive != "none":
                     self._prepare_contrast(k, data)
                     self.key_encoders_[k].load_state_dict(state["keys"][k])
                     vars(self.queues_[k]).update(state["queues"][k])

@@ -83,28 +83,21 @@ class PreActResNet(nn.Module):
         return self.classifier(x.mean((2, 3)))
 
 
-def resnet8(in_channels, n_classes, stem_stride=1):
+def resnet8(in_channels, n_classes):
     """Three blocks of 32, 64 and 128 channels."""
-    return PreActResNet(
-        in_channels,
-        n_classes,
-        widths=(32, 64, 128),
-        depth=1,
-        stem_width=32,
-        stem_stride=stem_stride,
-    )
+    return PreActResNet(in_channels, n_classes, widths=(32, 64, 128), depth=1, stem_width=32)
 
 
 def resnet8_strided(in_channels, n_classes):
-    """`resnet8` at half resolution: what `module="auto"` takes for small images."""
-    return resnet8(in_channels, n_classes, stem_stride=2)
+    """Half the channels of `resnet8` at half its resolution: "auto" for small images."""
+    return PreActResNet(
+        in_channels, n_classes, widths=(16, 32, 64), depth=1, stem_width=16, stem_stride=2
+    )
 
 
 def preact_resnet18(in_channels, n_classes):
     """Pre-activation ResNet-18 for 32x32 images, the network of the paper."""
-    return PreActResNet(
-        in_channels, n_classes, widths=(64, 128, 256, 512), depth=2, stem_width=64
-    )
+    return PreActResNet(in_channels, n_classes, widths=(64, 128, 256, 512), depth=2, stem_width=64)
 
 
 def wrn_28_2(in_channels, n_classes):
@@ -112,9 +105,7 @@ def wrn_28_2(in_channels, n_classes):
     return PreActResNet(in_channels, n_classes, widths=(32, 64, 128), depth=4, stem_width=16)
 
 
-IMAGE_NETWORKS = {
-    f.__name__: f for f in (resnet8, resnet8_strided, preact_resnet18, wrn_28_2)
-}
+IMAGE_NETWORKS = {f.__name__: f for f in (resnet8, resnet8_strided, preact_resnet18, wrn_28_2)}
 
 
 def build_network(module, shape, n_classes):
@@ -171,7 +162,7 @@ def build_network(module, shape, n_classes):
         names = ["auto", "mlp", *IMAGE_NETWORKS, *timm.list_models()]
         raise ValueError(
             f"unknown module {module!r}{did_you_mean(module, names)} It may be 'auto', 'mlp', "
-            f"{', '.join(map(repr, IMAGE_NETWORKS))}, the name of a timm model, or an nn.Module class"
+            f"{', '.join(map(repr, IMAGE_NETWORKS))}, a timm model's name, or an nn.Module class"
         )
     return timm.create_model(module, num_classes=n_classes, in_chans=shape[0])
 
@@ -240,7 +231,8 @@ class CoRegNetwork(nn.Module):
 
     def project(self, embedding):
         """Return L2-normalised projections (n, projection_dim) of embeddings."""
-        return F.normalize(self.projector(embedding), dim=1)
+        # float32 in mixed precision too: rounded vectors would not be of unit length
+        return F.normalize(self.projector(embedding).float(), dim=1)
 
     def forward(self, x):
         """Return logits (n, n_classes)."""
@@ -312,7 +304,7 @@ class DeployedNetwork(nn.Module):
         self.register_buffer("scale", networks[0].scale.clone())
 
     def forward(self, x):
-        """Map inputs (n, n_features), or images (n, channels, H, W) in [0, 1], to (n, n_classes)."""
+        """Map features (n, n_features) or images (n, channels, H, W) to (n, n_classes)."""
         x = (x - self.mean) / self.scale
         logits = [c(b(x)) for b, c in zip(self.backbones, self.classifiers, strict=True)]
         return torch.stack(logits).sum(0).softmax(1)

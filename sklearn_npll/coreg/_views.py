@@ -62,7 +62,7 @@ def random_crop_flip(images, padding, flip):
 
 
 def cutout(images, size):
-    """Set a square of `size` pixels at a random centre of each image to zero, clipped at borders."""
+    """Set a square of `size` pixels around a random pixel of each image to zero."""
     n, _, height, width = images.shape
 
     def outside(length):
@@ -99,15 +99,17 @@ def _affine(images, a=1.0, b=0.0, tx=0.0, c=0.0, d=1.0, ty=0.0):
 
 
 def _equalize(images):
-    """Replace each value by its rank among the 256 grey levels of its channel."""
+    """Replace each value by its rank among the 256 grey levels, unless its channel is constant."""
     n, channels, height, width = images.shape
     level = (images * 255).round().long().view(n * channels, -1)
     histogram = torch.zeros(n * channels, 256, device=images.device)
     histogram.scatter_add_(1, level, torch.ones_like(level, dtype=histogram.dtype))
     cumulative = histogram.cumsum(1)
     first = cumulative.gather(1, level.amin(1, keepdim=True))
-    table = (cumulative - first) / (height * width - first).clamp(min=1)
-    return table.gather(1, level).view_as(images)
+    others = height * width - first
+    table = (cumulative - first) / others.clamp(min=1)
+    equalized = table.gather(1, level).view_as(images)
+    return torch.where((others > 0).view(n, channels, 1, 1), equalized, images)
 
 
 def strong_operation(images, name):
@@ -190,7 +192,9 @@ class ImageViews:
     device : torch.device
     """
 
-    def __init__(self, images, *, flip, cutout, operations, weak_transform, strong_transform, device):
+    def __init__(
+        self, images, *, flip, cutout, operations, weak_transform, strong_transform, device
+    ):
         self.images = images
         self.flip = flip
         self.cutout = cutout

@@ -1,0 +1,101 @@
+"""Training states on disk: what they are called, how they are written and read."""
+
+import os
+import pickle
+import uuid
+import warnings
+
+import joblib
+import numpy as np
+import torch
+from torch import nn
+
+
+def fingerprint(*parts):
+    """Return a hash of data and parameters that is the same in every process.
+
+    Parameters
+    ----------
+    *parts : object
+        Arrays (a memory map counts as its content), tensors, modules, skorch callbacks, containers
+        of these, and anything that can be pickled.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If a part cannot be pickled.
+    """
+    try:
+        return joblib.hash([_stable(part) for part in parts], coerce_mmap=True)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        reason = str(error.args[0])
+    raise ValueError(
+        "a training with checkpoints or warm_start needs parameters and callbacks that can be "
+        f"pickled, which lambdas and functions inside functions cannot: {reason}"
+    )
+
+
+def _stable(value):
+    """A form of a value whose pickle depends on nothing but the value."""
+    if isinstance(value, nn.Module):
+        return repr(value), _stable(dict(value.state_dict()))
+    if isinstance(value, torch.Tensor):  # a pickled tensor holds its address
+        content = value.detach().cpu().reshape(-1).view(torch.uint8)
+        return str(value.dtype), tuple(value.shape), content.numpy()
+    if isinstance(value, dict):
+        return {key: _stable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_stable(item) for item in value]
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        return type(value).__qualname__, _stable(value.get_params(deep=False))
+    return value
+
+
+def save_checkpoint(state, path):
+    """Write a training state; a crash on the way leaves the file as it was."""
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    try:
+        torch.save(state, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path, device):
+    """Read a training state; None if there is none, or, with a warning, if the file is damaged."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        return None
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        warnings.warn(
+            f"the checkpoint {path} cannot be read, so the training starts from the beginning "
+            f"({type(error).__name__}: {reason})",
+            UserWarning,
+            stacklevel=5,  # the caller of fit
+        )
+        return None
+
+
+def map_tensors(function, state):
+    """Apply a function to each tensor in nested dicts and lists."""
+    if isinstance(state, torch.Tensor):
+        return function(state)
+    if isinstance(state, dict):
+        return {key: map_tensors(function, value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [map_tensors(function, value) for value in state]
+    return state
+
+
+def plain_row(row):
+    """A row of the history in Python's own types, which a checkpoint can hold."""
+    return {
+        key: value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+        for key, value in row.items()
+    }
