@@ -24,8 +24,8 @@ from sklearn_npll import CoRegClassifier, VLMPartialAnnotator
 from sklearn_npll.datasets import load_fashion_mnist
 
 QUICKSTART = {
-    "max_epochs": 15,
-    "warm_up": 5,
+    "max_epochs": 28,
+    "warm_up": 6,
     "contrastive_start": 4,
     "queue_size": 2048,
     "temperature": 1.0,
@@ -47,7 +47,7 @@ ABLATIONS = {
     "learning rate 0.01": {"lr": 0.01},
     "multi-layer perceptron": {"module": "mlp"},
 }
-LONG = {**QUICKSTART, "max_epochs": 40, "warm_up": 8}
+LONG = {**QUICKSTART, "max_epochs": 60, "warm_up": 10}
 
 
 def load(n_train, seed):
@@ -171,7 +171,7 @@ def main():
     if args.part == "annotator":
         annotator_figures(args.checkpoints)
     elif args.part == "quickstart":
-        settings = {"Co-Reg": QUICKSTART, "true labels": {**QUICKSTART, "max_epochs": 12}}
+        settings = {"Co-Reg": QUICKSTART, "true labels": QUICKSTART}
         run_all("quickstart", settings, args.n_train or 6000, args.seeds, args.cache_dir)
     elif args.part == "long":
         run_all("long", {"Co-Reg": LONG}, args.n_train or 10_000, args.seeds, args.cache_dir)

@@ -238,7 +238,7 @@ default="uniform"
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "prior": [StrOptions({"uniform", "annotator", "estimated"}), "array-like", None],
         "loss_window": [Interval(Integral, 1, None, closed="left")],
-        "clean_threshold": [Interval(Real, 0, 1, closed="both")],
+        "clean_threshold": [Interval(Real, 0, 1, closed="left")],
         "co_labelling": [StrOptions({"peer", "own"})],
         "n_weak_views": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],

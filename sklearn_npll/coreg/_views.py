@@ -202,7 +202,7 @@ class ImageViews:
         self.weak_transform = weak_transform
         self.strong_transform = strong_transform
         self.device = device
-        self.padding = min(images.shape[1:3]) // 8
+        self.padding = -(-min(images.shape[1:3]) // 8)  # 4 pixels at 28 and 32, 8 at 64
 
     def __len__(self):
         return len(self.images)
