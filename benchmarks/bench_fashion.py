@@ -24,7 +24,7 @@ from sklearn_npll import CoRegClassifier, VLMPartialAnnotator
 from sklearn_npll.datasets import load_fashion_mnist
 
 QUICKSTART = {
-    "max_epochs": 28,
+    "max_epochs": 22,
     "warm_up": 6,
     "contrastive_start": 4,
     "queue_size": 2048,

@@ -48,7 +48,7 @@ X_test, y_test = test.images, test.target_names[test.target]
 # Annotate
 # --------
 # A class is a candidate of an image if at least one of the 27 templates finds it the most probable.
-annotator = VLMPartialAnnotator(train.class_prompts, verbose=1)
+annotator = VLMPartialAnnotator(train.class_prompts)
 start = time.perf_counter()
 labels = annotator.fit_transform(X)
 seconds_annotate = time.perf_counter() - start
@@ -62,7 +62,7 @@ print(labels.summary(y))
 # each of them does.
 schedule = {"batch_size": 64, "lr": 0.05, "cutout": 8, "random_state": seed, "verbose": 1}
 learner = CoRegClassifier(
-    max_epochs=28, warm_up=6, contrastive_start=4, queue_size=2048, temperature=1.0, **schedule
+    max_epochs=22, warm_up=6, contrastive_start=4, queue_size=2048, temperature=1.0, **schedule
 )
 start = time.perf_counter()
 learner.fit(labels)
@@ -70,7 +70,7 @@ seconds_fit = time.perf_counter() - start
 
 # %%
 # The reference: the same networks and views, with the true labels.
-reference = CoRegClassifier(max_epochs=28, warm_up=28, **schedule).fit(X, y)
+reference = CoRegClassifier(max_epochs=22, warm_up=22, **schedule).fit(X, y)
 
 # %%
 # Evaluate

@@ -527,6 +527,13 @@ def test_global_generators_are_left_alone(tmp_path):
     assert global_state() == before
 
 
+def test_fits_in_threads_do_not_share_random_numbers(fitted):
+    with joblib.parallel_config("threading", n_jobs=2):
+        fits = joblib.Parallel()(joblib.delayed(classifier().fit)(X, Y) for _ in range(2))
+    for clf in fits:
+        assert_same_fit(clf, fitted)
+
+
 # Interruption
 
 

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import threading
 import warnings
 from numbers import Integral, Real
 from pathlib import Path
@@ -30,6 +31,8 @@ from ._views import FeatureViews, ImageViews
 # Parameters that do not change the result of a fit, so a checkpoint is valid without them.
 _NO_EFFECT = ("verbose", "checkpoint_dir", "checkpoint_every", "deploy", "warm_start")
 MAX_IMAGE_SIZE = 64
+# All threads draw from the same torch generator.
+_ONE_FIT_AT_A_TIME = threading.RLock()
 
 
 class CoRegClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
@@ -437,7 +440,7 @@ default="uniform"
 
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
-        with torch.random.fork_rng(cuda):
+        with _ONE_FIT_AT_A_TIME, torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
             self._train(data, training, eval_data, seed, device)
         return self
