@@ -21,7 +21,6 @@ from fakes import ColourVLM
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from scipy import sparse as sp
-from skorch.callbacks import Callback, Checkpoint, EarlyStopping, GradientNormClipping
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
@@ -30,6 +29,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, GradientNormClipping
 from torch import nn
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
@@ -247,11 +247,11 @@ def test_odd_features(features):
 def test_features_far_from_zero_are_standardised():
     # float32 sums over this many rows would be off by more than the deviation
     rng = np.random.default_rng(0)
-    far = (1000 + rng.normal(size=(200_000, 1))).astype(np.float32)
+    far = (1000 + rng.normal(size=(200_000, 2))).astype(np.float32)
     mean, scale, shape = _classifier._input_statistics(far)
-    assert_allclose(mean, far.mean(dtype=float), rtol=1e-7)
-    assert_allclose(scale, far.std(dtype=float), rtol=1e-6)
-    assert shape == (1,)
+    assert_allclose(mean, far.mean(axis=0, dtype=float), rtol=1e-7)
+    assert_allclose(scale, far.std(axis=0, dtype=float), rtol=1e-6)
+    assert shape == (2,)
 
 
 def test_image_statistics_are_of_the_channels():
@@ -493,7 +493,7 @@ def test_score_against_candidates_in_another_order():
 
 
 def global_state():
-    kind, keys, *rest = np.random.get_state()
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
     return kind, keys.tolist(), rest, torch.get_rng_state().tolist(), random.getstate()
 
 
@@ -508,9 +508,9 @@ def test_same_seed_same_fit(fitted):
 
 
 def test_seed_none_differs_but_follows_numpy():
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
     first, second = (classifier(random_state=None).fit(X, Y) for _ in range(2))
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
     third = classifier(random_state=None).fit(X, Y)
     assert not same_probabilities(first, second)
     assert_same_fit(first, third)
@@ -528,8 +528,8 @@ def test_global_generators_are_left_alone(tmp_path):
 
 
 def test_fits_in_threads_do_not_share_random_numbers(fitted):
-    with joblib.parallel_config("threading", n_jobs=2):
-        fits = joblib.Parallel()(joblib.delayed(classifier().fit)(X, Y) for _ in range(2))
+    threads = joblib.Parallel(n_jobs=2, backend="threading")
+    fits = threads(joblib.delayed(classifier().fit)(X, Y) for _ in range(2))
     for clf in fits:
         assert_same_fit(clf, fitted)
 
@@ -600,6 +600,14 @@ def test_resume_after_an_interrupt(tmp_path, epochs, uninterrupted, at):
     assert epochs == []
 
 
+def test_interrupted_refit_does_not_predict():
+    clf = classifier().fit(X, T)
+    with pytest.raises(KeyboardInterrupt):
+        clf.set_params(callbacks=[Saboteur(3, KeyboardInterrupt())]).fit(X, NAMES[T])
+    with pytest.raises(NotFittedError):
+        clf.predict(X)
+
+
 def test_resume_on_images(tmp_path, epochs):
     params = {"max_epochs": 4, "checkpoint_every": 1, "strong_operations": True}
     expected = images_classifier(**params).fit(COLOUR, LEVEL)
@@ -668,15 +676,33 @@ def test_no_resume_of_another_training(tmp_path, epochs, change):
     change.setdefault("callbacks", [callback, GradientNormClipping(1.0)])
     other = clone(first).set_params(**change)
     fresh = clone(other).set_params(checkpoint_dir=None)
-    if callback in change["callbacks"]:
+    if callback not in change["callbacks"]:
+        other.fit(samples, y, eval_set=eval_set)
+        assert_same_fit(other, fresh.fit(samples, y, eval_set=eval_set))
+        return
+    epochs.clear()
+    with pytest.raises(KeyboardInterrupt):
+        other.fit(samples, y, eval_set=eval_set)
+    assert epochs == [1]
+
+
+def test_no_resume_with_other_known_rows(tmp_path, epochs):
+    clf = resumable(tmp_path, Saboteur(4, KeyboardInterrupt()))
+    for known, first_epoch in ((None, 1), (None, 3), (np.arange(60) < 20, 1)):
         epochs.clear()
         with pytest.raises(KeyboardInterrupt):
-            other.fit(samples, y, eval_set=eval_set)
-        assert epochs == [1]
-    else:
-        assert_same_fit(
-            other.fit(samples, y, eval_set=eval_set), fresh.fit(samples, y, eval_set=eval_set)
-        )
+            clf.fit(PartialLabels(X, NAMES, np.eye(3)[T], known=known))
+        assert epochs[0] == first_epoch
+
+
+def test_no_resume_with_other_scores(tmp_path, epochs):
+    clf = resumable(tmp_path, Saboteur(4, KeyboardInterrupt()), prior="annotator")
+    scores = np.random.default_rng(0).dirichlet(np.ones(3), size=60)
+    for given, first_epoch in ((scores, 1), (scores, 3), (scores[:, ::-1], 1)):
+        epochs.clear()
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(PartialLabels(X, NAMES, Y, scores=given))
+        assert epochs[0] == first_epoch
 
 
 def test_resume_with_parameters_that_do_not_matter(tmp_path, epochs, uninterrupted):
@@ -720,8 +746,7 @@ def test_resume_with_what_callbacks_recorded(tmp_path, epochs):
 
 
 def test_checkpoint_after_early_stopping(tmp_path, epochs):
-    params = {"early_stopping": "covering_rate", "patience": 1, "max_epochs": 40}
-    clf = resumable(tmp_path, Saboteur(), **{k: params[k] for k in ("early_stopping", "patience")})
+    clf = resumable(tmp_path, Saboteur(), early_stopping="covering_rate", patience=1)
     clf.set_params(max_epochs=40).fit(X, Y)
     assert clf.n_iter_ < 40
     epochs.clear()
@@ -952,20 +977,30 @@ def test_callbacks_are_copied_and_told_everything(fitted):
 
     listener = Listener()
     clf = classifier(callbacks=[listener]).fit(X, Y)
-    assert Listener.heard == ["train_begin", *["epoch_begin", "batch", "epoch_end"] * 5, "train_end"]
+    assert Listener.heard == [
+        "train_begin",
+        *["epoch_begin", "batch", "epoch_end"] * 5,
+        "train_end",
+    ]
     assert [row["mine"] for row in clf.history_] == [1, 2, 3, 4, 5]
     assert not hasattr(listener, "last")
     assert same_probabilities(clf, fitted)
 
 
 def test_interrupt_by_the_user_goes_through():
+    # a background process may have been started with the signal ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     class ControlC(Callback):
         def on_batch_end(self, net, **kwargs):
             if len(net.history) == 3:
                 signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        classifier(callbacks=[ControlC()]).fit(X, Y)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            classifier(callbacks=[ControlC()]).fit(X, Y)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_verbose(fitted, capsys):
@@ -1272,7 +1307,7 @@ CHANGES = {
     "weak_transform": double,
     "strong_transform": double,
     "deploy": "single",
-    "precision": "bfloat16",
+    "precision": "bf16",
     "random_state": 1,
     "callbacks": [GradientNormClipping(1e-3)],
 }

@@ -894,7 +894,7 @@ def test_mixed_precision_covers_forward_passes_only(monkeypatch):
     """Views are made and losses computed in float32; only the networks run in bfloat16."""
     dtypes = {"views": set(), "losses": set(), "network": set()}
     one = torch.ones(1, 1)
-    net = make_net(warm_up=1, contrastive_start=0, precision="bfloat16")
+    net = make_net(warm_up=1, contrastive_start=0, precision="bf16")
     data = make_data()
     for name in ("weak", "strong"):
         original = getattr(data.views, name)
@@ -939,7 +939,7 @@ def test_images_in_mixed_precision():
         views, torch.eye(3).bool()[torch.arange(24) % 3], torch.zeros(24, dtype=torch.bool)
     )
     net = make_net(
-        module="resnet8", shape=(3, 8, 8), warm_up=1, contrastive_start=0, precision="bfloat16"
+        module="resnet8", shape=(3, 8, 8), warm_up=1, contrastive_start=0, precision="bf16"
     )
     run(net, data, 2)
     for name in ("partial", "prototype", "contrastive"):

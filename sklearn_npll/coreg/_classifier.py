@@ -163,8 +163,8 @@ default="uniform"
         ``eval_accuracy`` is; those that score batches, such as `EpochScoring`, find none here.
     device : str, default="auto"
         "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ...
-    precision : {"float32", "bfloat16"}, default="float32"
-        "bfloat16" runs forward passes in mixed precision.
+    precision : {"fp32", "bf16"}, default="fp32"
+        "bf16" runs forward passes in mixed precision.
     random_state : int, RandomState instance or None, default=None
         Seed of the networks, views and batches. The global generators are left alone, but that None
         draws a seed from numpy's.
@@ -281,7 +281,7 @@ default="uniform"
         "warm_start": ["boolean"],
         "callbacks": [list, None],
         "device": [str],
-        "precision": [StrOptions({"float32", "bfloat16"})],
+        "precision": [StrOptions({"bf16", "fp32"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -336,7 +336,7 @@ default="uniform"
         warm_start=False,
         callbacks=None,
         device="auto",
-        precision="float32",
+        precision="fp32",
         random_state=None,
         verbose=0,
     ):

@@ -479,7 +479,7 @@ class CoRegNet(NeuralNet):
 
     def _autocast(self):
         device = torch.device(self.device).type
-        return torch.autocast(device, torch.bfloat16, enabled=self.method.precision == "bfloat16")
+        return torch.autocast(device, torch.bfloat16, enabled=self.method.precision == "bf16")
 
     def _collect(self, **terms):
         for name, value in terms.items():
