@@ -92,7 +92,7 @@ def run(params, n_train, seed, cache_dir):
 
 
 def supervised(params, n_train, seed):
-    """Train the same networks on the true labels for as many warm-up epochs and return the score."""
+    """Train the same networks on true labels for as many epochs, all warm-up; return the score."""
     X, y, X_test, y_test, _ = load(n_train, seed)
     params = {**params, "warm_up": params["max_epochs"]}
     learner = CoRegClassifier(random_state=seed, **params).fit(X, y)

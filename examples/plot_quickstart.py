@@ -104,11 +104,10 @@ names = {
 print(f"\n{'test accuracy (%)':<30}")
 for key, name in names.items():
     print(f"{name:<30}{100 * results[key]:>6.1f}")
-print(
-    f"\ncandidates: {results['mean_set_size']:.2f} an image, {results['coverage']:.1%} hold the true "
-    f"class\npurified labels of the training images: {accuracy_score(y, learner.transduction_):.1%} "
-    f"right\nannotated {len(X)} images in {seconds_annotate:.0f} s, trained in {seconds_fit:.0f} s"
-)
+purified = accuracy_score(y, learner.transduction_)
+print(f"\ncandidates: {labels.mean_set_size:.2f} an image, {labels.coverage(y):.1%} with the truth")
+print(f"purified labels of the training images: {purified:.1%} right")
+print(f"{len(X)} images annotated in {seconds_annotate:.0f} s, learnt in {seconds_fit:.0f} s")
 
 # %%
 # Look
