@@ -9,8 +9,8 @@ Usage::
 
     python tools/train_fashion_clip.py --data $SKLEARN_NPLL_DATA/fashion_products --out build/clip
     python tools/train_fashion_clip.py --data $SKLEARN_NPLL_DATA/fashion_products \
-        --out build/tuned --init build/clip/epoch-18 --epochs 1 --lr 3e-4 --ema 0.98 --package-templates \
-        --average-init 0.5
+        --out build/tuned --init build/clip/epoch-18 --epochs 1 --lr 3e-4 --ema 0.98 \
+        --package-templates --average-init 0.5
 
 The second command gets the text tower used to the wording of the package's templates, and averages
 the weights before and after.
