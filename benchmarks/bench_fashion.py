@@ -1,7 +1,8 @@
 """Co-Reg on Fashion-MNIST annotated by the shipped model: seeds, ablations and a longer run.
 
 Every run of a seed trains on the same candidates of the same images and is scored after the last
-epoch: on the test split, and for choices on the training images it did not see. One JSON file holds one row a run; runs that are in the file already are not repeated, so an interrupted
+epoch: on the test split, and, for choosing settings, on the training images it did not see. One
+JSON file holds one row a run; runs that are in the file already are not repeated, so an interrupted
 benchmark continues.
 
 Usage::
@@ -51,7 +52,7 @@ LONG = {**QUICKSTART, "max_epochs": 40, "warm_up": 10}
 
 
 def load(n_train, seed):
-    """Return images and labels of a seed's training rows, of the other rows, and of the test split."""
+    """Return images and labels of a seed's training rows, of the others, and of the test split."""
     train, test = load_fashion_mnist("train"), load_fashion_mnist("test")
     order = np.random.default_rng(seed).permutation(len(train.images))
     y, y_test = (part.target_names[part.target] for part in (train, test))
