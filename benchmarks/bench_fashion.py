@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from reporting import ROOT, write_result
+from sklearn.base import clone
 
 from sklearn_npll import CoRegClassifier, VLMPartialAnnotator
 from sklearn_npll.datasets import load_fashion_mnist
@@ -135,7 +136,7 @@ def summary(rows):
     return {"summary": table}
 
 
-def annotator_figures(checkpoints):
+def annotator_figures(checkpoints, cache_dir):
     """Zero-shot accuracy, coverage and set sizes, by class names; and over training epochs."""
     test, figures = load_fashion_mnist("test"), {}
     y = test.target_names[test.target]
@@ -146,10 +147,10 @@ def annotator_figures(checkpoints):
         models[folder.name] = f"local-dir:{folder}"
     for model, source in models.items():
         for kind, classes in names.items():
-            annotator = VLMPartialAnnotator(classes, model=source)
+            annotator = VLMPartialAnnotator(classes, model=source, cache_dir=cache_dir)
             labels = annotator.fit_transform(test.images)
             predicted = labels.classes[labels.scores.argmax(axis=1)]
-            one = VLMPartialAnnotator(classes, model=source, templates="simple").fit(test.images)
+            one = clone(annotator).set_params(templates="simple").fit(test.images)
             figures.setdefault(model, {})[kind] = {
                 "zero_shot": one.score(test.images, y),
                 "zero_shot_ensemble": float(np.mean(predicted == y)),
@@ -173,7 +174,7 @@ def main():
     parser.add_argument("--settings", nargs="+", help="only these ablations")
     args = parser.parse_args()
     if args.part == "annotator":
-        annotator_figures(args.checkpoints)
+        annotator_figures(args.checkpoints, args.cache_dir)
     elif args.part == "quickstart":
         settings = {"Co-Reg": QUICKSTART, "true labels": QUICKSTART}
         run_all("quickstart", settings, args.n_train or 6000, args.seeds, args.cache_dir)
