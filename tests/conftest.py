@@ -35,3 +35,11 @@ def shared_data():
     if not Path(folder).is_dir():
         pytest.fail(f"SKLEARN_NPLL_DATA names {folder}, which is not a folder")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def seeded_torch():
+    """Give every test the same random numbers of torch, whatever ran before."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        yield

@@ -23,13 +23,6 @@ from sklearn_npll.coreg._division import (
 close = torch.testing.assert_close
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        yield
-
-
 def test_align_distribution():
     proba = torch.tensor([[0.6, 0.4], [0.8, 0.2]])
     # 0.6 * 0.5 / 0.75 : 0.4 * 0.5 / 0.25 = 0.4 : 0.8, and 0.8 * 2/3 : 0.2 * 2 = 8/15 : 6/15

@@ -22,13 +22,6 @@ from sklearn_npll.coreg._losses import (
 LOGITS = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]]).log()
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        yield
-
-
 def test_candidate_nll():
     candidates = torch.tensor([[1, 0, 1], [0, 1, 0]]).bool()
     # candidate mass 0.7 + 0.1 and 0.25

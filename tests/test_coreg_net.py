@@ -41,13 +41,6 @@ SHORT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        yield
-
-
 def small(n_features, n_classes):
     return nn.Sequential(
         nn.Linear(n_features, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, n_classes)

@@ -20,13 +20,6 @@ from sklearn_npll.coreg._networks import (
 close = torch.testing.assert_close
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        yield
-
-
 def tiny(n_features, n_classes):
     """A factory that takes what features offer."""
     return nn.Sequential(nn.Linear(n_features, 5), nn.ReLU(), nn.Linear(5, n_classes))

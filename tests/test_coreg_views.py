@@ -21,13 +21,6 @@ from sklearn_npll.coreg._views import (
 close = torch.testing.assert_close
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        yield
-
-
 @pytest.fixture
 def strength(monkeypatch):
     """Set the random strength of the operations."""

@@ -218,8 +218,8 @@ class Captions:
         return tokens.long(), torch.from_numpy(true)
 
 
-def load_images(path, n_threads=2):
-    """Decode all JPEG images to uint8 (n, 3, 64, 64)."""
+def load_images(path, n_images, n_threads=2):
+    """Decode the first JPEG images to uint8 (n_images, 3, 64, 64)."""
     archive = np.load(path)
     jpeg, offset = archive["jpeg"], archive["offset"]
 
@@ -228,7 +228,7 @@ def load_images(path, n_threads=2):
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(n_threads) as pool:
-        return torch.from_numpy(np.stack(list(pool.map(decode, range(len(offset) - 1)))))
+        return torch.from_numpy(np.stack(list(pool.map(decode, range(n_images)))))
 
 
 def object_boxes(images, threshold=235, chunk=2000):
@@ -394,7 +394,7 @@ def main():
     torch.manual_seed(args.seed)
 
     table = pd.read_csv(args.data / "captions.csv").iloc[: args.limit]
-    images = load_images(args.data / "images.npz")[: args.limit]
+    images = load_images(args.data / "images.npz", len(table))
     boxes = object_boxes(images)
     context = CONFIG["model_cfg"]["text_cfg"]["context_length"]
     tokenizer = open_clip.SimpleTokenizer(context_length=context)
@@ -407,8 +407,8 @@ def main():
 
     model = build_model()
     if args.init is not None:
-        start = load_file(args.init / "open_clip_model.safetensors")
-        model.load_state_dict(start, strict=False)  # attn_mask is not in the file
+        initial = load_file(args.init / "open_clip_model.safetensors")
+        model.load_state_dict(initial, strict=False)  # attn_mask is not in the file
     model.train().to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval()
     decay = [p for p in model.parameters() if p.ndim >= 2]
@@ -499,9 +499,9 @@ def main():
         saved = average.state_dict()
         if args.init is not None:
             saved = {
-                k: v.lerp(start[k].to(v), args.average_init) if v.is_floating_point() else v
+                k: v.lerp(initial[k].to(v), args.average_init) if v.is_floating_point() else v
                 for k, v in saved.items()
-                if k in start
+                if k in initial
             }
         save_checkpoint(saved, args.out / f"epoch-{epoch + 1:02d}", captions.seen_tokens())
 
