@@ -110,7 +110,7 @@ default="uniform"
     contrastive_start : int, default=10
         Epochs after the warm-up at which the prototype and contrastive losses set in.
     queue_size : int, default=8192
-        Keys that are remembered for the contrastive loss.
+        Keys that are remembered for the contrastive loss, at most one a sample.
     key_momentum : float, default=0.999
         Share of the key encoder that a step leaves in place.
     reset_keys : bool, default=False

@@ -146,7 +146,8 @@ def contrastive_loss(query, entries, positive, counted, temperature):
     -------
     Tensor of shape ()
     """
-    similarity = query / temperature @ entries.T
-    normaliser = similarity.masked_fill(~counted, -torch.inf).logsumexp(1)
-    attraction = torch.where(positive, similarity, 0.0).sum(1) / positive.sum(1)
+    query = query / temperature
+    normaliser = (query @ entries.T).masked_fill(~counted, -torch.inf).logsumexp(1)
+    # the mean similarity to the positives is the similarity to their mean
+    attraction = (query * (positive.to(entries.dtype) @ entries)).sum(1) / positive.sum(1)
     return (normaliser - attraction).mean()

@@ -473,7 +473,9 @@ class CoRegNet(NeuralNet):
             encoder = copy.deepcopy(self.module_.networks[k])
             self.key_encoders_[k] = encoder.train().requires_grad_(False)
         if self.queues_[k] is None:
-            self.queues_[k] = KeyQueue(method.queue_size, method.projection_dim, device)
+            self.queues_[k] = KeyQueue(
+                min(method.queue_size, len(data)), method.projection_dim, device
+            )
 
     # -- parts shared by the phases ------------------------------------------------------------
 
