@@ -104,7 +104,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         The model's factor of the cosines.
     n_features_in_ : int
         Number of columns, if fitted on a 2-D X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if fitted on a data frame.
 
     See Also
