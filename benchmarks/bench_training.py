@@ -20,10 +20,10 @@ from reporting import write_result
 from skorch.callbacks import Callback
 
 from sklearn_npll import CoRegClassifier
-from sklearn_npll.coreg._networks import CoRegNetwork
+from sklearn_npll._neural._networks import EmbeddingNetwork
 from sklearn_npll.datasets import load_fashion_mnist, make_candidates
 
-METHODS = {name: getattr(CoRegNetwork, name) for name in ("embed", "project")}
+METHODS = {name: getattr(EmbeddingNetwork, name) for name in ("embed", "project")}
 
 
 class Replay(Callback):
@@ -40,7 +40,7 @@ class Replay(Callback):
                 self.passes.append((name, network, tuple(x.shape), grad, network.training))
                 return method(network, x)
 
-            self.patches.append(patch.object(CoRegNetwork, name, noted))
+            self.patches.append(patch.object(EmbeddingNetwork, name, noted))
             self.patches[-1].start()
 
     def on_batch_end(self, net, **kwargs):

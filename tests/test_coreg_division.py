@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import norm
 
+from sklearn_npll._neural._net import KeyQueue
 from sklearn_npll.coreg._division import (
-    KeyQueue,
     align_distribution,
     clean_probability,
     division_loss,

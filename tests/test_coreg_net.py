@@ -13,10 +13,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_npll import CoRegClassifier
-from sklearn_npll.coreg import _net
-from sklearn_npll.coreg._net import (
-    CoRegNet,
-    Division,
+from sklearn_npll._neural._net import (
     TrainingData,
     cosine_factor,
     endless_batches,
@@ -24,8 +21,10 @@ from sklearn_npll.coreg._net import (
     mix_up,
     progress_line,
 )
-from sklearn_npll.coreg._networks import CoRegModule
-from sklearn_npll.coreg._views import FeatureViews, ImageViews
+from sklearn_npll._neural._networks import NetworkEnsemble
+from sklearn_npll._neural._views import FeatureViews, ImageViews
+from sklearn_npll.coreg import _net
+from sklearn_npll.coreg._net import CoRegNet, Division
 
 close = torch.testing.assert_close
 N_CLASSES = 3
@@ -53,7 +52,7 @@ def make_net(*, module=small, shape=(4,), n_classes=N_CLASSES, seed=0, callbacks
     torch.manual_seed(0)
     mean = torch.zeros(shape[0], *[1] * (len(shape) - 1))
     return CoRegNet(
-        CoRegModule,
+        NetworkEnsemble,
         method=method,
         seed=seed,
         module__module=module,
@@ -223,7 +222,7 @@ def test_only_the_last_batch_is_kept_in_the_history():
 
 
 def test_warm_up_takes_batches_of_twice_the_size(monkeypatch):
-    calls = spy(monkeypatch, CoRegNet, "_descend")
+    calls = spy(monkeypatch, CoRegNet, "descend")
     run(make_net(), make_data(), 1)
     # 60 rows in chunks of at most 32, for two networks
     assert [len(args[2]) for args in calls] == [30] * 4
@@ -571,7 +570,8 @@ def regularisation(net, *, share=0.75):
     net.history.new_epoch()
     net.terms_ = {}
     data = make_data()
-    net._prepare_contrast(0, data)
+    net.prepare_prototypes(data)
+    net.prepare_keys(0, data)
     network = net.module_.networks[0].train()
     target = torch.eye(3)[[0, 1, 1, 2]]
     targets = torch.cat([target[:2]] * 2 + [target[2:]] * 2)
@@ -877,7 +877,7 @@ def test_saturated_networks_stay_finite():
         network.classifier.weight.data *= 1e4
     run(net, data, 2)
     assert all(p.isfinite().all() for p in net.module_.parameters())
-    purified, clean = net.final_purified(data)
+    purified, clean = net.final_labels(data).values()
     close(purified.sum(1), torch.ones(60))
     assert clean.isfinite().all()
 
@@ -1029,7 +1029,7 @@ def test_final_labels_of_known_and_unlabelled_rows():
     data.candidates[:4] = torch.tensor([0, 0, 1])  # single candidates
     data.candidates[4:8] = True
     net = run(make_net(), data, 5)
-    purified, clean = net.final_purified(data)
+    purified, clean = net.final_labels(data).values()
     assert (clean[:4] == 1).all()
     assert (clean[4:8] == 0).all()
     close(purified[:4], torch.tensor([[0.0, 0.0, 1.0]] * 4))
@@ -1040,11 +1040,11 @@ def test_final_labels_after_a_warm_up_depend_on_the_state_alone():
     net, data = make_net(), make_data()
     run(net, data, 2)
     state = copy.deepcopy(net.training_state())
-    purified, clean = net.final_purified(data)
+    purified, clean = net.final_labels(data).values()
     other = make_net()
     other.load_training_state(state, data)
     torch.rand(5)  # as a resumed fit may have drawn another number of times
-    close(other.final_purified(data), (purified, clean))
+    close(tuple(other.final_labels(data).values()), (purified, clean))
 
 
 def test_interrupting_callback_stops_after_the_epoch():
@@ -1107,7 +1107,7 @@ def test_resuming_equals_not_stopping(done, switches):
     assert history == theirs.pop("history")
     assert [row["epoch"] for row in history] == list(range(1, 8))
     close(ours, theirs, atol=0, rtol=0)
-    close(resumed.final_purified(data), whole.final_purified(data), atol=0, rtol=0)
+    close(resumed.final_labels(data), whole.final_labels(data), atol=0, rtol=0)
     # the state that was loaded can be loaded again
     for part in (state, given):
         part.pop("history")
@@ -1117,13 +1117,14 @@ def test_resuming_equals_not_stopping(done, switches):
 def test_state_holds_the_last_parts():
     net, data = make_net(), make_data()
     run(net, data, 5)
-    state = net.training_state()
+    whole = net.training_state()
+    state = whole["method"]
     assert [q["n_seen"] for q in state["queues"]] == [q.n_seen for q in net.queues_]
     close(state["prototypes"], net.prototypes_)
     assert set(state["keys"][0]) == set(net.module_.networks[0].state_dict())
     assert [len(losses) for losses in state["losses"]] == [3, 3]
     assert [len(means) for means in state["mean_proba"]] == [3, 3]
     other = make_net(loss_window=2)
-    other.load_training_state(state, data)
+    other.load_training_state(whole, data)
     assert [len(losses) for losses in other.losses_] == [2, 2]
     close(other.losses_[0][-1], net.losses_[0][-1])

@@ -1,4 +1,4 @@
-"""Networks for Co-Reg: a backbone, a linear classifier and a projection head in one module."""
+"""Networks: a backbone, a linear classifier and a projection head in one module."""
 
 import copy
 import inspect
@@ -189,7 +189,7 @@ def last_linear(network, n_classes):
 
 
 class ProjectionHead(nn.Sequential):
-    """Two-layer perceptron; its output is L2-normalised by `CoRegNetwork.project`."""
+    """Two-layer perceptron; its output is L2-normalised by `EmbeddingNetwork.project`."""
 
     def __init__(self, n_features, projection_dim):
         super().__init__(
@@ -197,8 +197,8 @@ class ProjectionHead(nn.Sequential):
         )
 
 
-class CoRegNetwork(nn.Module):
-    """One of the two networks: input scaling, backbone, classifier and projection head.
+class EmbeddingNetwork(nn.Module):
+    """A network: input scaling, backbone, classifier and projection head.
 
     Parameters
     ----------
@@ -208,7 +208,8 @@ class CoRegNetwork(nn.Module):
     n_classes : int
     mean, scale : Tensor of shape (n_features,) or (channels, 1, 1)
         Inputs are standardised with these.
-    projection_dim : int
+    projection_dim : int or None
+        None for no projection head.
     """
 
     def __init__(self, network, n_classes, mean, scale, projection_dim):
@@ -218,7 +219,9 @@ class CoRegNetwork(nn.Module):
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, nn.Identity())
         self.backbone = network
-        self.projector = ProjectionHead(self.classifier.in_features, projection_dim)
+        self.projector = None
+        if projection_dim is not None:
+            self.projector = ProjectionHead(self.classifier.in_features, projection_dim)
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
 
@@ -239,8 +242,8 @@ class CoRegNetwork(nn.Module):
         return self.classifier(self.embed(x))
 
 
-class CoRegModule(nn.Module):
-    """The two networks.
+class NetworkEnsemble(nn.Module):
+    """One network, or several whose logits are summed.
 
     Parameters
     ----------
@@ -250,28 +253,31 @@ class CoRegModule(nn.Module):
         Shape of one input.
     n_classes : int
     mean, scale : Tensor
-        See `CoRegNetwork`.
-    projection_dim : int
+        See `EmbeddingNetwork`.
+    projection_dim : int or None
+    n_networks : int
     init : str, path, dict or None
-        Weights that both networks start from: a state dict of the module, or a file with one.
+        Weights that all networks start from: a state dict of the module, or a file with one.
     """
 
-    def __init__(self, module, shape, n_classes, mean, scale, projection_dim, init=None):
+    def __init__(
+        self, module, shape, n_classes, mean, scale, projection_dim, n_networks=2, init=None
+    ):
         super().__init__()
         self.networks = nn.ModuleList()
-        for _ in range(2):
+        for _ in range(n_networks):
             network = build_network(module, shape, n_classes)
             if init is not None:
                 network.load_state_dict(load_weights(init))
             self.networks.append(
-                CoRegNetwork(network, n_classes, mean.clone(), scale.clone(), projection_dim)
+                EmbeddingNetwork(network, n_classes, mean.clone(), scale.clone(), projection_dim)
             )
         if len(shape) == 3:
             self.to(memory_format=torch.channels_last)
 
     def forward(self, x):
-        """Return the summed logits (n, n_classes) of both networks."""
-        return self.networks[0](x) + self.networks[1](x)
+        """Return the summed logits (n, n_classes) of the networks."""
+        return sum(network(x) for network in self.networks)
 
 
 def load_weights(init):
@@ -291,8 +297,8 @@ class DeployedNetwork(nn.Module):
 
     Parameters
     ----------
-    networks : sequence of CoRegNetwork
-        One or two; the probabilities are the softmax of their summed logits.
+    networks : sequence of EmbeddingNetwork
+        One or more; the probabilities are the softmax of their summed logits.
     """
 
     def __init__(self, networks):

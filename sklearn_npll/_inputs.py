@@ -9,8 +9,8 @@ from scipy import sparse as sp
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from .._messages import did_you_mean, name_rows
-from .._partial_labels import PartialLabels
+from ._messages import did_you_mean, name_rows
+from ._partial_labels import PartialLabels
 
 LIST_OF_SETS = (
     "y is a list of sets; make it an indicator matrix with "
@@ -40,7 +40,7 @@ class Problem:
 
 
 def check_problem(X, y):
-    """Bring what `CoRegClassifier.fit` accepts to one form.
+    """Bring what `fit` accepts to one form.
 
     Parameters
     ----------
@@ -75,10 +75,10 @@ def check_problem(X, y):
             problem = _from_labels(X, as_labels(y))
     n_samples, n_classes = problem.candidates.shape
     if n_samples < 2:
-        raise ValueError(f"CoRegClassifier needs at least 2 samples; got n_samples = {n_samples}")
+        raise ValueError(f"training needs at least 2 samples; got n_samples = {n_samples}")
     if n_classes < 2:
         raise ValueError(
-            "CoRegClassifier needs at least 2 classes; the data has one class: "
+            "training needs at least 2 classes; the data has one class: "
             f"{problem.classes.tolist()[0]!r}"
         )
     if problem.candidates.all():

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_npll.coreg._networks import (
+from sklearn_npll._neural._networks import (
     IMAGE_NETWORKS,
     MLP,
-    CoRegModule,
-    CoRegNetwork,
     DeployedNetwork,
+    EmbeddingNetwork,
+    NetworkEnsemble,
     PreActResNet,
     build_network,
     last_linear,
@@ -126,7 +126,7 @@ def test_instance_is_copied():
     network = build_network(module, (6,), 4)
     assert network is not module
     close(network.state_dict(), module.state_dict())
-    CoRegNetwork(network, 4, torch.zeros(6), torch.ones(6), 8)
+    EmbeddingNetwork(network, 4, torch.zeros(6), torch.ones(6), 8)
     assert isinstance(module[2], nn.Linear)  # ours was cut open, the user's was not
 
 
@@ -178,7 +178,7 @@ def test_network_maps_standardised_inputs_as_the_module_does(module, shape):
     x = torch.rand(5, *shape)
     mean = torch.rand(shape[0], *[1] * (len(shape) - 1))
     expected = network((x - mean) / 2)
-    ours = CoRegNetwork(network, 4, mean, torch.full_like(mean, 2.0), 8).eval()
+    ours = EmbeddingNetwork(network, 4, mean, torch.full_like(mean, 2.0), 8).eval()
     close(ours(x), expected)
     embedding = ours.embed(x)
     assert embedding.shape == (5, ours.classifier.in_features)
@@ -188,7 +188,7 @@ def test_network_maps_standardised_inputs_as_the_module_does(module, shape):
 
 
 def test_projections_are_of_unit_length():
-    network = CoRegNetwork(tiny(6, 4), 4, torch.zeros(6), torch.ones(6), 16)
+    network = EmbeddingNetwork(tiny(6, 4), 4, torch.zeros(6), torch.ones(6), 16)
     embedding = network.embed(torch.rand(7, 6))
     layers = [m for m in network.projector.modules() if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in layers] == [(5, 5), (5, 16)]
@@ -198,7 +198,7 @@ def test_projections_are_of_unit_length():
 
 
 def test_projections_are_of_unit_length_in_mixed_precision():
-    network = CoRegNetwork(tiny(6, 4), 4, torch.zeros(6), torch.ones(6), 128)
+    network = EmbeddingNetwork(tiny(6, 4), 4, torch.zeros(6), torch.ones(6), 128)
     with torch.autocast("cpu", torch.bfloat16):
         projection = network.project(network.embed(torch.rand(20, 6)))
     assert projection.dtype == torch.float32
@@ -207,7 +207,7 @@ def test_projections_are_of_unit_length_in_mixed_precision():
 
 def make_module(module, shape=(6,), n_classes=4, **kwargs):
     mean = torch.zeros(shape[0], *[1] * (len(shape) - 1))
-    return CoRegModule(module, shape, n_classes, mean, mean + 1, 8, **kwargs)
+    return NetworkEnsemble(module, shape, n_classes, mean, mean + 1, 8, **kwargs)
 
 
 def test_two_networks_start_differently_and_sum_their_logits():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from sklearn_npll.coreg import _views
-from sklearn_npll.coreg._views import (
+from sklearn_npll._neural import _views
+from sklearn_npll._neural._views import (
     STRONG_OPERATIONS,
     FeatureViews,
     ImageViews,

@@ -1,0 +1,1 @@
+"""What every learner that trains networks shares: views, networks, training and checkpoints."""

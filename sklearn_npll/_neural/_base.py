@@ -1,0 +1,693 @@
+"""What every classifier that trains networks shares, whatever its method."""
+
+import copy
+import inspect
+import os
+import threading
+import warnings
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
+from .._images import as_image_array, is_image_data, read_images
+from .._inputs import check_problem, encode_target
+from .._partial_labels import PartialLabels
+from .._scoring import score_predictions
+from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
+from ._net import TrainingData
+from ._networks import DeployedNetwork, NetworkEnsemble, load_weights
+from ._views import FeatureViews, ImageViews
+
+# Parameters that do not change the result of a fit, so a checkpoint is valid without them.
+_NO_EFFECT = ("verbose", "checkpoint_dir", "checkpoint_every", "deploy", "warm_start")
+MAX_IMAGE_SIZE = 64
+# All threads draw from the same torch generator.
+_ONE_FIT_AT_A_TIME = threading.RLock()
+
+SHARED_PARAMETERS = """\
+module : str, nn.Module or callable, default="auto"
+        The network: "auto" (an MLP for features, a small strided ResNet for images of up to 64
+        pixels, timm's ResNet-18 above), "mlp", "resnet8", "resnet8_strided", "preact_resnet18" (the
+        Co-Reg paper's), "wrn_28_2", the name of any timm model, an `nn.Module` that is copied, or a
+        class or function called with those of ``n_features``, ``in_channels``, ``image_size`` and
+        ``n_classes`` that it accepts. A module of your own maps a batch to logits, and its last
+        `nn.Linear` has as many outputs as there are classes.
+    init : dict, str, path or None, default=None
+        State dict of the network, or a file with one, to start from.
+    max_epochs : int, default=50
+        Epochs, a warm-up included.
+    batch_size : int or "auto", default="auto"
+        Rows in a gradient step. "auto" is a sixteenth of the rows, from 8 to 256.
+    lr : float, default=0.01
+        Learning rate of the first epoch; it falls along a cosine to a thousandth.
+    momentum : float, default=0.9
+        Momentum of the stochastic gradient descent.
+    weight_decay : float, default=5e-4
+        L2 penalty.
+    image_size : tuple of int (height, width) or None, default=None
+        Size that images are resized to. By default the size they have; images of different sizes,
+        or larger than 64 pixels, become 64 x 64. An array of grey images is learned from in grey,
+        anything else in colour.
+    flip : bool, default=True
+        Whether views of images may be mirrored. Turn it off for digits, letters and traffic signs.
+    cutout : int or "auto", default="auto"
+        Side in pixels of the square that strong views of images lose; "auto" is half the image.
+        Short trainings learn faster with less.
+    strong_operations : bool or "auto", default="auto"
+        Whether strong views of images get a random photometric or geometric operation besides the
+        cutout; "auto" for colour images only.
+    weak_noise, strong_noise : float, default=0.05, 0.15
+        Noise of the views of features, in standard deviations of each feature.
+    feature_dropout : float, default=0.1
+        Share of features that a strong view replaces by their mean.
+    weak_transform, strong_transform : callable or None, default=None
+        Views of your own: functions of a batch of float tensors, (n, channels, H, W) in [0, 1] or
+        (n, n_features). They must be picklable and draw from torch's random numbers.
+    early_stopping : {"covering_rate", "approximated_accuracy", "accuracy"} or None, default=None
+        Score that ends the training when it has not risen for `patience` epochs. The first two
+        need no labels but measure agreement with the annotator; "accuracy" is of the `eval_set`.
+    patience : int, default=10
+        Epochs without improvement, after a warm-up.
+    checkpoint_dir : str, path or None, default=None
+        Folder to save the training state in. A fit of the same data with the same parameters
+        continues from there, with the same result as without the interruption; a fit that differs
+        in anything that matters has a file of its own. `random_state` must be set, best to an int.
+        What callbacks remember is not saved.
+    checkpoint_every : int, default=5
+        Epochs between checkpoints.
+    warm_start : bool, default=False
+        Whether `fit` continues from the last fit up to `max_epochs`: the epochs already done count,
+        and the cosine of the learning rate spans the new `max_epochs`, as it would have from the
+        start. On other data of the same classes the networks go on and the rows begin anew. The
+        training state is kept in the estimator and its pickle.
+    callbacks : list of skorch.callbacks.Callback or None, default=None
+        Further callbacks. They are copied, so read what they found from `history_`, where
+        ``net.history.record`` in a callback writes to. One that raises a KeyboardInterrupt at an
+        epoch's end, as `skorch.callbacks.EarlyStopping` does, ends the training; at any other time
+        the interrupt leaves `fit`. What they monitor must be recorded in every epoch, as
+        ``eval_accuracy`` is; those that score batches, such as `EpochScoring`, find none here.
+    device : str, default="auto"
+        "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ...
+    precision : {"fp32", "bf16"}, default="fp32"
+        "bf16" runs forward passes in mixed precision.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the networks, views and batches. The global generators are left alone, but that None
+        draws a seed from numpy's.
+    verbose : int, default=0
+        1 prints a line an epoch.
+"""
+
+SHARED_ATTRIBUTES = """\
+classes_ : ndarray of shape (n_classes,)
+        Names of the classes.
+    n_features_in_ : int
+        Number of features; only for features.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, if X has string column names.
+    net_ : skorch.NeuralNet
+        The trained net; ``net_.module_.networks`` are its networks.
+    n_iter_ : int
+        Number of epochs run.
+    transduction_ : ndarray of shape (n_samples,)
+        Most probable label of each training sample, by `label_distributions_`.
+"""
+
+
+def learner(cls):
+    """Make an estimator of a class: its fields become parameters, the shared ones documented.
+
+    ``{shared_parameters}`` and ``{shared_attributes}`` in the docstring stand for what all have.
+    """
+    if cls.__doc__:
+        for name, text in (
+            ("{shared_parameters}", SHARED_PARAMETERS),
+            ("{shared_attributes}", SHARED_ATTRIBUTES),
+        ):
+            cls.__doc__ = cls.__doc__.replace(name, text.rstrip())
+    return dataclass(eq=False, repr=False, kw_only=True)(cls)
+
+
+@learner
+class NeuralClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
+    """Base of the classifiers that train networks.
+
+    A subclass names its net and, if it has more than one network, their number.
+
+    Parameters
+    ----------
+    {shared_parameters}
+    """
+
+    _parameter_constraints = {
+        "module": [str, nn.Module, callable],
+        "init": [dict, str, os.PathLike, None],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "image_size": [tuple, list, None],
+        "flip": ["boolean"],
+        "cutout": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "strong_operations": ["boolean", StrOptions({"auto"})],
+        "weak_noise": [Interval(Real, 0, None, closed="left")],
+        "strong_noise": [Interval(Real, 0, None, closed="left")],
+        "feature_dropout": [Interval(Real, 0, 1, closed="left")],
+        "weak_transform": [callable, None],
+        "strong_transform": [callable, None],
+        "early_stopping": [
+            StrOptions({"covering_rate", "approximated_accuracy", "accuracy"}),
+            None,
+        ],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "checkpoint_dir": [str, os.PathLike, None],
+        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "callbacks": [list, None],
+        "device": [str],
+        "precision": [StrOptions({"bf16", "fp32"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+    _net_class = None
+    _n_networks = 1
+    #: Rows that a row costs in an epoch: views that are trained on, in all networks.
+    _samples_per_row = 1
+
+    module: object = field(default="auto", kw_only=False)
+    init: object = None
+    max_epochs: int = 50
+    batch_size: object = "auto"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    image_size: object = None
+    flip: bool = True
+    cutout: object = "auto"
+    strong_operations: object = "auto"
+    weak_noise: float = 0.05
+    strong_noise: float = 0.15
+    feature_dropout: float = 0.1
+    weak_transform: object = None
+    strong_transform: object = None
+    early_stopping: object = None
+    patience: int = 10
+    checkpoint_dir: object = None
+    checkpoint_every: int = 5
+    warm_start: bool = False
+    callbacks: object = None
+    device: str = "auto"
+    precision: str = "fp32"
+    random_state: object = None
+    verbose: int = 0
+
+    # -- fitting -------------------------------------------------------------------------------
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, eval_set=None):
+        """Learn from candidate labels.
+
+        Parameters
+        ----------
+        X : PartialLabels, array-like of shape (n_samples, n_features), or images
+            Samples: features, or images as an array (n_samples, H, W) or (n_samples, H, W,
+            channels), a list of PIL images, paths or encoded bytes, or a dataset. A `PartialLabels`
+            brings its own samples and candidates; `y` is then ignored, so that the true labels a
+            search passes for scoring never train.
+        y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
+            Candidates: an indicator matrix, dense or CSR, in which a row of ones means unlabelled,
+            with the classes 0 to n_classes - 1; or one label a row, with -1 for unlabelled. Beside
+            exactly one other number, -1 is no missing label but the negative class.
+        eval_set : tuple (X, y), default=None
+            Samples and true labels that are scored after each epoch.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If a row has no candidate, there are fewer than two classes or samples, lengths differ,
+            values are missing, or options do not suit the data.
+        """
+        problem = self._check_problem(X, y)
+        data = self._check_samples(problem.data, reset=True)
+        vars(self).pop("net_", None)  # not to predict with it should this fit be interrupted
+        self.classes_ = problem.classes
+        self._check_options(eval_set)
+        device = self._resolve_device()
+        training = self._make_training(problem, self._make_views(data, device), device)
+        eval_data = None
+        if eval_set is not None:
+            eval_data, training.eval_labels = self._check_eval_set(eval_set)
+            training.eval_views = self._make_views(eval_data, device)
+
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+        with _ONE_FIT_AT_A_TIME, torch.random.fork_rng(cuda):
+            torch.manual_seed(seed)
+            self._train(data, training, eval_data, seed, device)
+        return self
+
+    def _check_problem(self, X, y):
+        """Check X and y; a method changes here what it learns from."""
+        return check_problem(X, y)
+
+    def _make_training(self, problem, views, device):
+        """Put a checked problem on the device; a method adds here what it needs."""
+        return TrainingData(
+            views=views,
+            candidates=torch.from_numpy(problem.candidates).to(device),
+            known=torch.from_numpy(problem.known).to(device),
+        )
+
+    def _check_options(self, eval_set):
+        if self.early_stopping == "accuracy" and eval_set is None:
+            raise ValueError("early_stopping='accuracy' needs fit(..., eval_set=(X, y))")
+        if self.checkpoint_dir is not None and self.random_state is None:
+            raise ValueError(
+                "checkpoint_dir needs a random_state, best an int: without a seed no later fit is "
+                "the same as the interrupted one"
+            )
+
+    def _train(self, data, training, eval_data, seed, device):
+        net = self._make_net(data, seed, device)
+        data_key = None
+        if self.warm_start or self.checkpoint_dir is not None:
+            data_key = fingerprint(data, training.candidates, training.known, training.scores)
+        previous = self._previous_state(data_key)
+        checkpoint = state = None
+        if self.checkpoint_dir is not None:
+            Path(self.checkpoint_dir).mkdir(parents=True, exist_ok=True)
+            eval_key = fingerprint(eval_data, training.eval_labels)
+            key = self._checkpoint_key(data_key, training.prior, eval_key, seed, previous)
+            checkpoint = Path(self.checkpoint_dir, f"{type(self).__name__}-{key}.pt")
+            state = load_checkpoint(checkpoint, device)
+        if state is not None:
+            net.load_training_state(state, training)
+        elif previous is not None:
+            self._continue(net, previous, training)
+
+        net.notify("on_train_begin", X=training, y=None)
+        while not self._is_finished(net):
+            net.fit_loop(training, epochs=1)
+            done = len(net.history)
+            if checkpoint and (done % self.checkpoint_every == 0 or self._is_finished(net)):
+                save_checkpoint(net.training_state(), checkpoint)
+        net.notify("on_train_end", X=training, y=None)
+
+        self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
+        self.n_iter_ = len(self.history_)
+        vars(self).pop("training_state_", None)
+        if self.warm_start:
+            self.training_state_ = {
+                **map_tensors(lambda t: t.detach().cpu().clone(), net.training_state()),
+                "classes": self.classes_.tolist(),
+                "data": data_key,
+            }
+        self._record_labels(net, training)
+        net.forget_training()
+        self.net_ = net
+
+    def _is_finished(self, net):
+        done = len(net.history)
+        return done >= self.max_epochs or net.stopped_ or self._out_of_patience(net.history)
+
+    def _previous_state(self, data_key):
+        """Return what the last fit left for a warm start; of other rows nothing is remembered."""
+        state = getattr(self, "training_state_", None) if self.warm_start else None
+        if state is None:
+            return None
+        if state["classes"] != self.classes_.tolist():
+            raise ValueError(
+                f"warm_start=True needs the classes of the last fit, {state['classes']}; these are "
+                f"{self.classes_.tolist()}"
+            )
+        if state["data"] != data_key:
+            state = {**state, "method": self._net_class.forget_rows(state["method"])}
+        return state
+
+    def _continue(self, net, previous, training):
+        """Load what the last fit left."""
+        try:
+            net.load_training_state(previous, training)
+        except RuntimeError as error:
+            raise ValueError(
+                "warm_start=True cannot go on, as the network or the shape of the samples is not "
+                f"that of the last fit; set warm_start=False to start anew: {error}"
+            ) from error
+        if self._is_finished(net):
+            warnings.warn(
+                f"warm_start has nothing to do: {len(net.history)} epochs are done, max_epochs is "
+                f"{self.max_epochs} and early_stopping is {self.early_stopping!r}",
+                UserWarning,
+                stacklevel=5,  # the caller of fit
+            )
+
+    def _make_net(self, data, seed, device):
+        n = len(data)
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = min(256, max(8, n // 16))
+        mean, scale, shape = _input_statistics(data)
+        method = SimpleNamespace(**self.get_params(deep=False))
+        net = self._net_class(
+            NetworkEnsemble,
+            method=method,
+            seed=seed,
+            module__module=self.module,
+            module__shape=shape,
+            module__n_classes=len(self.classes_),
+            module__mean=mean,
+            module__scale=scale,
+            module__projection_dim=getattr(self, "projection_dim", None),
+            module__n_networks=self._n_networks,
+            module__init=self.init,
+            optimizer=torch.optim.SGD,
+            optimizer__momentum=self.momentum,
+            optimizer__weight_decay=self.weight_decay,
+            lr=self.lr,
+            batch_size=batch_size,
+            max_epochs=self.max_epochs,
+            train_split=None,
+            callbacks=copy.deepcopy(self.callbacks),
+            device=device,
+            verbose=int(self.verbose),
+        )
+        return net.initialize()
+
+    def _record_labels(self, net, training):
+        for name, value in net.final_labels(training).items():
+            setattr(self, name, value.cpu().numpy() if torch.is_tensor(value) else value)
+        self.transduction_ = self.classes_[self.label_distributions_.argmax(1)]
+
+    def _out_of_patience(self, history):
+        if self.early_stopping is None:
+            return False
+        name = "eval_accuracy" if self.early_stopping == "accuracy" else self.early_stopping
+        scores = [row[name] for row in history if row["phase"] != "warm_up"]
+        return len(scores) > self.patience and int(np.argmax(scores)) < len(scores) - self.patience
+
+    def _checkpoint_key(self, data_key, prior, eval_key, seed, previous):
+        """Return a name for the training that nothing but the same training has."""
+        from .. import __version__
+
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in _NO_EFFECT}
+        params.update(prior=prior, random_state=seed)
+        if self.init is not None:
+            params["init"] = load_weights(self.init)
+        start = previous and [previous["module"], len(previous["history"])]
+        return fingerprint(__version__, params, data_key, eval_key, start)
+
+    def _resolve_device(self):
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device={self.device!r} cannot be used: {error}") from error
+        return self.device
+
+    def _check_eval_set(self, eval_set):
+        """Return samples and class indices."""
+        if not (isinstance(eval_set, tuple) and len(eval_set) == 2):
+            raise ValueError("eval_set must be a tuple (X, y)")
+        X, y = eval_set
+        data = self._check_samples(X, reset=False)
+        return data, encode_target(y, self.classes_, len(data), "eval_set")
+
+    # -- samples -------------------------------------------------------------------------------
+
+    def _check_samples(self, X, reset):
+        """Return float32 features (n, n_features) or uint8 images (n, H, W, channels)."""
+        if isinstance(X, PartialLabels):
+            X = X.data
+        if X is None:
+            raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
+        if isinstance(X, (list, tuple)) and not X:
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        is_image = is_image_data(X)
+        if not reset and is_image != (self.image_shape_ is not None):
+            kind = {True: "images", False: "features"}
+            raise ValueError(
+                f"this classifier was fitted on {kind[not is_image]} but X holds {kind[is_image]}"
+            )
+        if not is_image:
+            if reset:
+                self.image_shape_ = None
+            features = validate_data(self, X, reset=reset, dtype=np.float32)
+            return np.require(features, requirements="W")  # torch wants what it could write to
+        if not len(X):
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        if reset:
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(name, None)
+            images = self._read_images(X)
+            self.image_shape_ = images.shape[1:]
+            return images
+        height, width, channels = self.image_shape_
+        return as_image_array(X, image_size=(height, width), channels=channels)
+
+    def _read_images(self, X):
+        """Read images to fit on, in their own size if it is small and common to all."""
+        if self.image_size is not None:
+            size = tuple(self.image_size)
+            if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
+                raise ValueError(f"image_size must be (height, width) in pixels; got {size}")
+            return as_image_array(X, image_size=size)
+        if max(read_images(X, [0], mode=None)[0].size) <= MAX_IMAGE_SIZE:
+            try:
+                return as_image_array(X)
+            except ValueError:  # sizes differ, or else the next line raises again
+                pass
+        return as_image_array(X, image_size=(MAX_IMAGE_SIZE, MAX_IMAGE_SIZE))
+
+    def _make_views(self, data, device):
+        transforms = {
+            "weak_transform": self.weak_transform,
+            "strong_transform": self.strong_transform,
+            "device": device,
+        }
+        if data.ndim == 2:
+            return FeatureViews(
+                data,
+                weak_noise=self.weak_noise,
+                strong_noise=self.strong_noise,
+                dropout=self.feature_dropout,
+                **transforms,
+            )
+        operations = self.strong_operations
+        if operations == "auto":
+            operations = data.shape[3] == 3
+        cutout = min(data.shape[1:3]) // 2 if self.cutout == "auto" else self.cutout
+        return ImageViews(data, flip=self.flip, cutout=cutout, operations=operations, **transforms)
+
+    # -- prediction ----------------------------------------------------------------------------
+
+    def predict_proba(self, X):
+        """Predict class probabilities: the softmax of the networks' summed logits.
+
+        Parameters
+        ----------
+        X : PartialLabels, array-like of shape (n_samples, n_features), or images
+            Samples as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, in the order of `classes_`.
+        """
+        check_is_fitted(self, "net_")
+        k = 0 if self._is_single() else None
+        data = self._check_samples(X, reset=False)
+        views = self._make_views(data, self.net_.device)
+        proba = self.net_.predict_views(k, views.plain, len(data)).double()
+        return (proba / proba.sum(1, keepdim=True)).cpu().numpy()
+
+    def predict(self, X):
+        """Predict the most probable class.
+
+        Parameters
+        ----------
+        X : PartialLabels, array-like of shape (n_samples, n_features), or images
+            Samples as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Names of classes.
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(1)]
+
+    def score(self, X, y=None, sample_weight=None):
+        """Score predictions against labels, candidate sets, or the annotator.
+
+        Parameters
+        ----------
+        X : PartialLabels, array-like of shape (n_samples, n_features), or images
+            Samples as in `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
+            True labels, of which -1 are left out; or candidates.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, for true labels only.
+
+        Returns
+        -------
+        float
+            Accuracy for labels; covering rate (share of predictions among the candidates) for
+            candidates; and without y, for X a `PartialLabels`, the approximated accuracy (mean
+            candidate-restricted confidence of the prediction). The last two measure agreement
+            with the annotator, not correctness.
+        """
+        return score_predictions(self, X, y, sample_weight)
+
+    # -- deployment ----------------------------------------------------------------------------
+
+    def to_module(self):
+        """Return a plain module that maps inputs to class probabilities.
+
+        Returns
+        -------
+        nn.Module
+            In evaluation mode, on the CPU. Its input is a float tensor (n, n_features), or images
+            (n, channels, H, W) in [0, 1].
+        """
+        check_is_fitted(self, "net_")
+        n_networks = 1 if self._is_single() else self._n_networks
+        return DeployedNetwork(list(self.net_.module_.networks)[:n_networks]).cpu().eval()
+
+    def _is_single(self):
+        return False
+
+    def export_onnx(self, path):
+        """Write the module of `to_module` as an ONNX file with a free batch size.
+
+        Parameters
+        ----------
+        path : str or path
+            File to write.
+
+        Raises
+        ------
+        ImportError
+            If the packages onnx and onnxscript are not installed.
+        """
+        module = self.to_module()
+        if self.image_shape_ is None:
+            shape = (self.n_features_in_,)
+        else:
+            height, width, channels = self.image_shape_
+            shape = (channels, height, width)
+        try:
+            import onnx  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise ImportError("export_onnx needs `pip install onnx onnxscript`") from error
+        if "dynamic_shapes" in inspect.signature(torch.onnx.export).parameters:
+            options = {"dynamic_shapes": ({0: torch.export.Dim("n")},), "dynamo": True}
+        else:  # torch < 2.5
+            options = {"dynamic_axes": {"input": {0: "n"}, "probabilities": {0: "n"}}}
+        torch.onnx.export(
+            module,
+            (torch.zeros(2, *shape),),
+            str(path),
+            input_names=["input"],
+            output_names=["probabilities"],
+            verbose=False,
+            **options,
+        )
+
+    def _tag_values(self):
+        return {"non_deterministic": False, "input_tags.allow_nan": False}
+
+
+@learner
+class PairClassifier(NeuralClassifier):
+    """Base of the classifiers that train two networks.
+
+    Parameters
+    ----------
+    {shared_parameters}
+    deploy : {"ensemble", "single"}, default="ensemble"
+        Whether predictions come from both networks or from the first.
+    """
+
+    _parameter_constraints = {
+        **NeuralClassifier._parameter_constraints,
+        "deploy": [StrOptions({"ensemble", "single"})],
+    }
+    _n_networks = 2
+
+    deploy: str = "ensemble"
+
+    def _is_single(self):
+        if self.deploy not in ("ensemble", "single"):
+            raise ValueError(f"deploy must be 'ensemble' or 'single'; got {self.deploy!r}")
+        return self.deploy == "single"
+
+    def to_module(self, deploy=None):
+        """Return a plain module that maps inputs to class probabilities.
+
+        Parameters
+        ----------
+        deploy : {"ensemble", "single"}, default=None
+            Both networks or the first; by default what the parameter `deploy` says.
+
+        Returns
+        -------
+        nn.Module
+            In evaluation mode, on the CPU. Its input is a float tensor (n, n_features), or images
+            (n, channels, H, W) in [0, 1].
+        """
+        return NeuralClassifier.to_module(self._deployed(deploy))
+
+    def export_onnx(self, path, deploy=None):
+        """Write the module of `to_module` as an ONNX file with a free batch size.
+
+        Parameters
+        ----------
+        path : str or path
+            File to write.
+        deploy : {"ensemble", "single"}, default=None
+            As in `to_module`.
+
+        Raises
+        ------
+        ImportError
+            If the packages onnx and onnxscript are not installed.
+        """
+        NeuralClassifier.export_onnx(self._deployed(deploy), path)
+
+    def _deployed(self, deploy):
+        """Return this classifier with another `deploy`, sharing everything it has learnt."""
+        if deploy is None:
+            return self
+        other = copy.copy(self)
+        other.deploy = deploy
+        return other
+
+
+def _input_statistics(data):
+    """Return mean and scale of features or channels, and the shape of one input."""
+    if data.ndim == 2:
+        axes, shape, unit = 0, data.shape[1:], 1.0
+    else:
+        data = data[:: -(-len(data) // 1000)]  # enough, and a memory map stays on disk
+        height, width, channels = data.shape[1:]
+        axes, shape, unit = (0, 1, 2), (channels, height, width), 255.0
+    # in float64, as a float32 sum over many pixels stops growing
+    mean, scale = (f(data, axis=axes, dtype=np.float64) / unit for f in (np.mean, np.std))
+    scale = np.where(scale > 1e-8, scale, 1.0)
+    form = (-1, *[1] * (len(shape) - 1))
+    return *(torch.from_numpy(v.reshape(form)).float() for v in (mean, scale)), tuple(shape)

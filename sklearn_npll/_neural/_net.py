@@ -1,0 +1,456 @@
+"""The training loop that all networks share: one epoch of a skorch net, and what surrounds it."""
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch import nn
+
+from ._checkpoint import map_tensors, plain_row
+
+MIN_LR_SHARE = 1e-3
+
+
+@dataclass
+class TrainingData:
+    """What a net trains on.
+
+    Parameters
+    ----------
+    views : ImageViews or FeatureViews
+        Gives plain, weak and strong views of rows.
+    candidates : bool Tensor of shape (n, C)
+    known : bool Tensor of shape (n,)
+        Rows whose label a human vouched for.
+    prior : Tensor of shape (C,), "estimated" or None
+        Shares of the classes that predictions are aligned to.
+    eval_views : ImageViews, FeatureViews or None
+    eval_labels : int ndarray or None
+        Class indices of the evaluation rows.
+    scores : Tensor of shape (n, C) or None
+        The annotator's probabilities.
+    """
+
+    views: object
+    candidates: torch.Tensor
+    known: torch.Tensor
+    prior: object = None
+    eval_views: object = None
+    eval_labels: object = None
+    scores: object = None
+
+    def __len__(self):
+        return len(self.candidates)
+
+
+def cosine_factor(epoch, max_epochs):
+    """Share of the learning rate in an epoch, from 0: a cosine from 1 towards `MIN_LR_SHARE`."""
+    progress = epoch / max_epochs
+    return MIN_LR_SHARE + (1 - MIN_LR_SHARE) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def even_chunks(rows, batch_size):
+    """Split rows into ceil(n / batch_size) chunks of nearly equal size, none of a single row.
+
+    Batch normalisation cannot be trained on one row.
+    """
+    n_chunks = min(math.ceil(len(rows) / batch_size), len(rows) // 2)
+    return rows.tensor_split(max(1, n_chunks))
+
+
+def endless_batches(rows, batch_size):
+    """Yield batches from ever new permutations of the rows."""
+    while True:
+        yield from even_chunks(rows[torch.randperm(len(rows), device=rows.device)], batch_size)
+
+
+def mix_up(inputs, target, alpha):
+    """Mix rows with a permutation of them, by one factor l = max(b, 1 - b), b ~ Beta(alpha, alpha).
+
+    Returns
+    -------
+    inputs, other_target : Tensors
+        Mixed inputs, and the targets of the permuted rows.
+    share : float
+        l, the share of each row's own target.
+    """
+    share = torch.distributions.Beta(alpha, alpha).sample().item()
+    share = max(share, 1 - share)
+    order = torch.randperm(len(inputs), device=inputs.device)
+    return share * inputs + (1 - share) * inputs[order], target[order], share
+
+
+class ProgressLine(Callback):
+    """Prints a line an epoch if the net is verbose."""
+
+    def on_epoch_end(self, net, **kwargs):
+        """Print the line of the epoch."""
+        if net.verbose:
+            print(progress_line(net.history[-1], net.max_epochs), flush=True)
+
+
+def progress_line(row, max_epochs):
+    """Describe one row of the history in a line, with what it has."""
+    figures = [
+        ("loss", "loss_warm_up", "7.4f"),
+        ("loss", "loss_partial", "7.4f"),
+        ("partial", "partial_share", "6.1%"),
+        ("changed", "label_change_rate", "6.1%"),
+        ("covering", "covering_rate", "6.1%"),
+        ("eval", "eval_accuracy", "6.1%"),
+        ("lr", "lr", ".5f"),
+    ]
+    shown = [
+        f"{name} {row[key]:{style}}" for name, key, style in figures if row.get(key) is not None
+    ]
+    epoch = f"epoch {row['epoch']:{len(str(max_epochs))}d}/{max_epochs}"
+    return "  ".join([epoch, f"{row['phase']:18}", *shown, f"{row['seconds']:.1f} s"])
+
+
+class EpochNet(NeuralNet):
+    """skorch net that trains a `NetworkEnsemble`; a method of learning is a subclass.
+
+    Each call of `run_single_epoch` is one epoch of the method: `train_epoch`, then the records. All
+    randomness comes from torch's global generator, seeded from `seed` and the epoch, so that an
+    epoch depends on nothing but the state before it.
+
+    Parameters
+    ----------
+    module : class
+        `NetworkEnsemble`.
+    method : SimpleNamespace
+        Parameters of the method, under the names of its classifier.
+    seed : int
+    **kwargs
+        Parameters of `skorch.NeuralNet`.
+    """
+
+    #: Names of the losses whose means are recorded.
+    terms = ("train",)
+
+    def __init__(self, module, *, method, seed, **kwargs):
+        # the losses are functions that differ between phases, so the criterion is never called
+        super().__init__(module, criterion=nn.Identity, **kwargs)
+        self.method = method
+        self.seed = seed
+
+    # -- what a method defines -----------------------------------------------------------------
+
+    def train_epoch(self, data):
+        """Train for one epoch, with `forward` and `descend`."""
+        raise NotImplementedError
+
+    def final_labels(self, data):
+        """Return attributes of the classifier that describe the training rows.
+
+        Returns
+        -------
+        dict
+            ``label_distributions_`` (n, C) and what else the method knows, as tensors.
+        """
+        raise NotImplementedError
+
+    def method_state(self):
+        """Return the state of the method that `load_method_state` restores."""
+        return {}
+
+    def load_method_state(self, state, data):
+        """Restore what `method_state` returned."""
+
+    @staticmethod
+    def forget_rows(state):
+        """Return a method's state without what it remembers of the training rows."""
+        return state
+
+    # -- skorch's hooks ------------------------------------------------------------------------
+
+    @property
+    def _default_callbacks(self):
+        return [("progress_line", ProgressLine())]
+
+    def initialize(self):
+        """Make the module and the optimiser."""
+        super().initialize()
+        self.stopped_ = False
+        self.terms_, self.gradient_samples_ = {}, 0
+        return self
+
+    def get_dataset(self, X, y=None):
+        """Return the training data as they are."""
+        return X
+
+    def get_iterator(self, dataset, training=False):
+        """Return the training data as they are: an epoch draws its own batches."""
+        return dataset
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call a hook of every callback.
+
+        A callback ends the training, as skorch's own do, by a KeyboardInterrupt at an epoch's end;
+        at any other time that is the user's and goes through.
+        """
+        if method_name != "on_epoch_end":
+            return super().notify(method_name, **cb_kwargs)
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt:
+            self.stopped_ = True
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Seed the epoch and set its learning rate, before any callback."""
+        super().on_epoch_begin(net, **kwargs)
+        torch.manual_seed(self.seed + self.epoch_)
+        for group in self.optimizer_.param_groups:
+            group["lr"] = self.lr * cosine_factor(self.epoch_, self.max_epochs)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run one epoch and record it in the history."""
+        if not training or iterator is None:
+            return
+        data, start = iterator, time.perf_counter()
+        self.terms_, self.gradient_samples_ = {}, 0
+        self.train_epoch(data)
+        for name in self.terms:
+            values = self.terms_.get(name)
+            mean = torch.stack(values).mean().item() if values else None
+            self.history.record(f"loss_{name}", mean)
+        self.history.record("gradient_samples", self.gradient_samples_)
+        if data.eval_views is not None:
+            self._record_evaluation(data)
+        self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
+        self.history.record("seconds", time.perf_counter() - start)
+        # batches would pile up over a long training, but callbacks look at the last
+        del self.history[-1]["batches"][:-1]
+
+    # -- parts of an epoch ---------------------------------------------------------------------
+
+    @property
+    def epoch_(self):
+        """Index of the current epoch, from 0."""
+        return len(self.history) - 1
+
+    @property
+    def networks_(self):
+        """The networks."""
+        return self.module_.networks
+
+    def autocast(self):
+        """Return the context of forward passes: mixed precision if it is asked for."""
+        device = torch.device(self.device).type
+        return torch.autocast(device, torch.bfloat16, enabled=self.method.precision == "bf16")
+
+    def embed(self, k, inputs):
+        """Return embeddings of a batch that network k is trained on, and count its rows."""
+        self.gradient_samples_ += len(inputs)
+        with self.autocast():
+            return self.networks_[k].embed(inputs)
+
+    def classify(self, k, embedding):
+        """Return network k's logits (n, C) of embeddings."""
+        with self.autocast():
+            return self.networks_[k].classifier(embedding).float()
+
+    def project(self, network, embedding):
+        """Return a network's L2-normalised projections of embeddings."""
+        with self.autocast():
+            return network.project(embedding)
+
+    def collect(self, **terms):
+        """Note losses of a batch for the history."""
+        for name, value in terms.items():
+            self.terms_.setdefault(name, []).append(value.detach())
+
+    def descend(self, loss, batch):
+        """Make one gradient step, with skorch's hooks around it."""
+        self.history.new_batch()
+        self.notify("on_batch_begin", batch=batch, training=True)
+        self.optimizer_.zero_grad(set_to_none=True)
+        loss.backward()
+        self.notify(
+            "on_grad_computed",
+            named_parameters=self.module_.named_parameters(),
+            batch=batch,
+            training=True,
+        )
+        # parameters of the other network have no gradient, so the optimiser leaves them alone
+        self.optimizer_.step()
+        self.notify("on_batch_end", batch=batch, training=True)
+
+    def predict_views(self, k, view, n):
+        """Predict n rows with network k, or the ensemble if k is None, on views of them.
+
+        Parameters
+        ----------
+        k : int or None
+        view : callable
+            Maps row indices to a batch of inputs.
+        n : int
+
+        Returns
+        -------
+        Tensor of shape (n, C)
+            Probabilities.
+        """
+        model = (self.module_ if k is None else self.networks_[k]).eval()
+        rows = torch.arange(n, device=self.device)
+        size = max(256, 2 * self.batch_size)
+        parts = []
+        with torch.inference_mode():
+            for batch in rows.split(size):
+                inputs = view(batch)
+                with self.autocast():
+                    parts.append(model(inputs).float().softmax(1))
+        return torch.cat(parts)
+
+    def _record_evaluation(self, data):
+        """Record the accuracy on the evaluation set, of the ensemble and of the first network."""
+        truth = torch.as_tensor(data.eval_labels, device=self.device)
+        n = len(data.eval_labels)
+        logits = [
+            self.predict_views(k, data.eval_views.plain, n).log()
+            for k in range(len(self.networks_))
+        ]
+        names = {"eval_accuracy": sum(logits)}
+        if len(logits) > 1:
+            names["eval_accuracy_single"] = logits[0]
+        for name, score in names.items():
+            self.history.record(name, (score.argmax(1) == truth).float().mean().item())
+
+    # -- interruption and the end --------------------------------------------------------------
+
+    def training_state(self):
+        """Return everything the next epoch depends on, as tensors, lists and numbers."""
+        return {
+            "module": self.module_.state_dict(),
+            "optimizer": self.optimizer_.state_dict(),
+            "history": [plain_row(row) for row in self.history],
+            "method": self.method_state(),
+        }
+
+    def load_training_state(self, state, data):
+        """Continue from what `training_state` returned, which stays as it is."""
+        # copies, as momentum, prototypes and queues are changed in place
+        state = map_tensors(lambda t: t.to(self.device, copy=True), state)
+        self.module_.load_state_dict(state["module"])
+        # the momentum buffers of then, the settings of now
+        momentum = state["optimizer"]["state"]
+        self.optimizer_.load_state_dict({**self.optimizer_.state_dict(), "state": momentum})
+        self.history.clear()
+        self.history.extend(state["history"])
+        self.load_method_state(state["method"], data)
+
+    def forget_training(self):
+        """Drop what only the training needs, so that a pickle holds what predicts."""
+        self.terms_ = self.optimizer_ = None
+        self.module__module = self.module__init = self.callbacks = None
+        self.callbacks_ = []
+        self.method = SimpleNamespace(precision=self.method.precision)
+        for network in self.networks_:
+            network.projector = None
+
+
+class ContrastiveNet(EpochNet):
+    """An `EpochNet` with prototypes of the classes, key encoders and queues of their keys."""
+
+    def initialize(self):
+        """Make the module and the optimiser; the rest is made when it is first needed."""
+        super().initialize()
+        self.prototypes_ = None
+        self.key_encoders_ = [None] * len(self.networks_)
+        self.queues_ = [None] * len(self.networks_)
+        return self
+
+    def prepare_prototypes(self, data):
+        """Make prototypes of zeros unless there are some."""
+        if self.prototypes_ is None:
+            shape = data.candidates.shape[1], self.method.projection_dim
+            self.prototypes_ = torch.zeros(shape, device=self.device)
+
+    def prepare_keys(self, k, data, reset=False):
+        """Make network k's key encoder and queue unless there are some."""
+        method = self.method
+        if self.key_encoders_[k] is None or reset:
+            encoder = copy.deepcopy(self.networks_[k])
+            self.key_encoders_[k] = encoder.train().requires_grad_(False)
+        if self.queues_[k] is None:
+            size = min(method.queue_size, len(data))
+            self.queues_[k] = KeyQueue(size, method.projection_dim, self.device)
+
+    def encode_keys(self, k, inputs):
+        """Return projections of a batch by network k's key encoder."""
+        encoder = self.key_encoders_[k]
+        with torch.no_grad(), self.autocast():
+            return encoder.project(encoder.embed(inputs))
+
+    def update_key_encoder(self, k):
+        """Move network k's key encoder a little towards the network."""
+        with torch.no_grad():
+            pairs = zip(
+                self.key_encoders_[k].parameters(), self.networks_[k].parameters(), strict=True
+            )
+            for key, query in pairs:
+                key.lerp_(query, 1 - self.method.key_momentum)
+
+    def method_state(self):
+        """Return prototypes, key encoders and queues."""
+        return {
+            "prototypes": self.prototypes_,
+            "keys": [e and e.state_dict() for e in self.key_encoders_],
+            "queues": [q and vars(q) for q in self.queues_],
+        }
+
+    def load_method_state(self, state, data):
+        """Restore prototypes, key encoders and queues."""
+        self.prototypes_ = state["prototypes"]
+        for k, (key, queue) in enumerate(zip(state["keys"], state["queues"])):
+            if key is not None:
+                self.prepare_keys(k, data)
+                self.key_encoders_[k].load_state_dict(key)
+                vars(self.queues_[k]).update(queue)
+
+    def forget_training(self):
+        """Drop what only the training needs."""
+        super().forget_training()
+        self.prototypes_ = self.key_encoders_ = self.queues_ = None
+
+
+class KeyQueue:
+    """The last keys with their pseudo-labels, a ring buffer that starts empty.
+
+    Parameters
+    ----------
+    size : int
+        Number of keys that are kept.
+    n_features : int
+        Dimension of a key.
+    device : torch.device
+    """
+
+    def __init__(self, size, n_features, device):
+        self.key = torch.zeros(size, n_features, device=device)
+        self.label = torch.zeros(size, dtype=torch.long, device=device)
+        self.in_partial = torch.zeros(size, dtype=torch.bool, device=device)
+        self.n_seen = 0
+
+    def entries(self, key, label, in_partial):
+        """Return the given batch followed by what the queue holds."""
+        filled = min(self.n_seen, len(self.key))
+        return (
+            torch.cat([key, self.key[:filled]]),
+            torch.cat([label, self.label[:filled]]),
+            torch.cat([in_partial, self.in_partial[:filled]]),
+        )
+
+    def push(self, key, label, in_partial):
+        """Write a batch over the oldest entries."""
+        if not len(self.key):
+            return
+        key, label, in_partial = (t[-len(self.key) :] for t in (key, label, in_partial))
+        where = (self.n_seen + torch.arange(len(key), device=key.device)) % len(self.key)
+        self.key[where], self.label[where], self.in_partial[where] = key, label, in_partial
+        self.n_seen += len(key)
