@@ -33,7 +33,9 @@ MAX_IMAGE_SIZE = 64
 # All threads draw from the same torch generator.
 _ONE_FIT_AT_A_TIME = threading.RLock()
 
-SHARED_PARAMETERS = """\
+# What the docstrings of several classifiers say, by the name that stands for it there.
+_SHARED_TEXTS = {
+    "shared_parameters": """\
 module : str, nn.Module or callable, default="auto"
         The network: "auto" (an MLP for features, a small strided ResNet for images of up to 64
         pixels, timm's ResNet-18 above), "mlp", "resnet8", "resnet8_strided", "preact_resnet18" (the
@@ -103,10 +105,8 @@ module : str, nn.Module or callable, default="auto"
         Seed of the networks, views and batches. The global generators are left alone, but that None
         draws a seed from numpy's.
     verbose : int, default=0
-        1 prints a line an epoch.
-"""
-
-SHARED_ATTRIBUTES = """\
+        1 prints a line an epoch.""",
+    "shared_attributes": """\
 classes_ : ndarray of shape (n_classes,)
         Names of the classes.
     n_features_in_ : int
@@ -118,21 +118,34 @@ classes_ : ndarray of shape (n_classes,)
     n_iter_ : int
         Number of epochs run.
     transduction_ : ndarray of shape (n_samples,)
-        Most probable label of each training sample, by `label_distributions_`.
-"""
+        Most probable label of each training sample, by `label_distributions_`.""",
+    "rule_attributes": """\
+label_distributions_ : ndarray of shape (n_samples, n_classes)
+        Labels of the training samples as the method sees them after the last epoch.
+    history_ : list of dict
+        One row an epoch: ``epoch``, ``phase``, the mean losses, ``gradient_samples`` (rows passed
+        forward to train on), ``eval_accuracy`` (with an `eval_set`), the label-free score that
+        `early_stopping` watches, ``lr`` and ``seconds``.""",
+    "eta_parameter": """\
+eta : float in [0, 1) or None, default=None
+        Noise rate: the share of samples whose candidates miss the true label. None estimates it in
+        every epoch, by a mixture of two Gaussians on the losses of the last one.""",
+    "eta_attributes": """\
+noise_rate_ : float
+        Noise rate that the last epoch used.
+    noise_rate_source_ : {"oracle", "estimated"}
+        "oracle" if `eta` was given.""",
+}
 
 
 def learner(cls):
-    """Make an estimator of a class: its fields become parameters, the shared ones documented.
+    """Make an estimator of a class: its fields become parameters.
 
-    ``{shared_parameters}`` and ``{shared_attributes}`` in the docstring stand for what all have.
+    Names of `_SHARED_TEXTS` in braces in its docstring are replaced by the texts.
     """
-    if cls.__doc__:
-        for name, text in (
-            ("{shared_parameters}", SHARED_PARAMETERS),
-            ("{shared_attributes}", SHARED_ATTRIBUTES),
-        ):
-            cls.__doc__ = cls.__doc__.replace(name, text.rstrip())
+    for name, text in _SHARED_TEXTS.items():
+        if cls.__doc__:
+            cls.__doc__ = cls.__doc__.replace(f"{{{name}}}", text)
     return dataclass(eq=False, repr=False, kw_only=True)(cls)
 
 
@@ -180,8 +193,10 @@ class NeuralClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
     }
     _net_class = None
     _n_networks = 1
-    #: Rows that a row costs in an epoch: views that are trained on, in all networks.
+    #: Rows that a sample costs in an epoch: views that are trained on, in all networks.
     _samples_per_row = 1
+    #: Settings of the net that are no parameters of the method.
+    _fixed = {}
 
     module: object = field(default="auto", kw_only=False)
     init: object = None
@@ -209,6 +224,13 @@ class NeuralClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
     precision: str = "fp32"
     random_state: object = None
     verbose: int = 0
+
+    def gradient_samples_per_epoch(self, n_samples):
+        """Return how many rows an epoch on `n_samples` samples passes forward to train on.
+
+        None where that depends on the training.
+        """
+        return self._samples_per_row and n_samples * self._samples_per_row
 
     # -- fitting -------------------------------------------------------------------------------
 
@@ -360,7 +382,7 @@ class NeuralClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
         if batch_size == "auto":
             batch_size = min(256, max(8, n // 16))
         mean, scale, shape = _input_statistics(data)
-        method = SimpleNamespace(**self.get_params(deep=False))
+        method = SimpleNamespace(**self._fixed, **self.get_params(deep=False))
         net = self._net_class(
             NetworkEnsemble,
             method=method,

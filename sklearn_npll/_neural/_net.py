@@ -399,6 +399,7 @@ class ContrastiveNet(EpochNet):
     def method_state(self):
         """Return prototypes, key encoders and queues."""
         return {
+            **super().method_state(),
             "prototypes": self.prototypes_,
             "keys": [e and e.state_dict() for e in self.key_encoders_],
             "queues": [q and vars(q) for q in self.queues_],
@@ -406,6 +407,7 @@ class ContrastiveNet(EpochNet):
 
     def load_method_state(self, state, data):
         """Restore prototypes, key encoders and queues."""
+        super().load_method_state(state, data)
         self.prototypes_ = state["prototypes"]
         for k, (key, queue) in enumerate(zip(state["keys"], state["queues"])):
             if key is not None:

@@ -156,6 +156,7 @@ default="uniform"
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
     }
     _net_class = CoRegNet
+    _samples_per_row = None  # the partial split decides
 
     warm_up: int = 10
     prior: object = "uniform"

@@ -1,0 +1,300 @@
+"""Any scikit-learn classifier, trained on single labels made from the candidates."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from .._compat import HasMethods, StrOptions, fit_context, validate_data
+from .._images import is_image_data
+from .._inputs import check_problem
+from .._partial_labels import PartialLabels
+from .._scoring import score_predictions
+from ._aggregation import best_labels, check_shares, count_votes
+from ._classic import restrict
+
+
+def unanimous_labels(candidates):
+    """Return the only candidate of each row.
+
+    Parameters
+    ----------
+    candidates : bool ndarray of shape (n_samples, n_classes)
+
+    Returns
+    -------
+    int ndarray of shape (n_samples,)
+        Indices of classes; -1 where there are several candidates.
+    """
+    return np.where(candidates.sum(axis=1) == 1, candidates.argmax(axis=1), -1)
+
+
+def soft_labels(labels):
+    """Return the shares of the candidates in the scores, or else in the votes.
+
+    Parameters
+    ----------
+    labels : PartialLabels
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        Rows of sum 1; uniform over the candidates where nothing prefers one to another.
+    """
+    candidates = labels.toarray()
+    if labels.scores is not None:
+        check_shares(labels.scores)
+        return restrict(labels.scores.astype(np.float64), candidates)
+    if labels.votes is not None:
+        return restrict(count_votes(labels.votes, labels.shape[1]), candidates)
+    return restrict(candidates, candidates)
+
+
+def _estimator_has_predict_proba(self):
+    return hasattr(getattr(self, "estimator_", self.estimator), "predict_proba")
+
+
+class PseudoLabelClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """Train any scikit-learn classifier on features and single labels made from the candidates.
+
+    With ``labels="unanimous"`` samples with several candidates are unlabelled, which is what
+    scikit-learn's semi-supervised learners are made for: `LabelSpreading`, `LabelPropagation`
+    and `SelfTrainingClassifier`.
+
+    Parameters
+    ----------
+    estimator : object
+        Classifier, a clone of which is trained.
+    labels : {"best", "unanimous", "soft"}, default="best"
+        From candidates to labels. "best" takes the candidate with the highest score, or with the
+        most votes where there are no scores, or a random one. "unanimous" labels only rows with a
+        single candidate. "soft" repeats a row for each of its candidates, with the candidate's
+        share in the scores, votes or number of candidates as its `sample_weight`.
+    random_state : int, RandomState instance or None, default=None
+        Draws among candidates that are equally good in "best". The classifier's own random numbers
+        are set in `estimator`.
+
+    Attributes
+    ----------
+    estimator_ : object
+        The trained classifier. Its classes are indices of `classes_`.
+    classes_ : ndarray of shape (n_classes,)
+        Names of the classes, including those that no row is labelled with.
+    pseudo_labels_ : ndarray of shape (n_samples,) or (n_samples, n_classes)
+        What was trained on: indices of `classes_`, -1 where unlabelled; with "soft" the shares,
+        all zero where unlabelled.
+    label_distributions_ : ndarray of shape (n_samples, n_classes)
+        Purified labels of the training samples: the classifier's own ``label_distributions_``, if
+        it has them, or else its predictions. Only if it has ``predict_proba``.
+    transduction_ : ndarray of shape (n_samples,)
+        Most probable purified label of each training sample.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, if X has string column names.
+
+    See Also
+    --------
+    sklearn.semi_supervised.LabelSpreading : Spreads labels over a graph of the samples.
+    sklearn.semi_supervised.SelfTrainingClassifier : Adds its confident predictions to the labels.
+    PLKNeighborsClassifier : Learns from the candidates themselves.
+
+    Notes
+    -----
+    Unlabelled rows are passed as -1. A classifier that takes -1 for a class, as supervised ones do,
+    is trained again without these rows. A row in which every class is a candidate is unlabelled,
+    unless scores or votes prefer a class and `labels` is not "unanimous".
+
+    `LabelSpreading` and `LabelPropagation` compare all pairs of samples, in memory that grows with
+    their square, unless told to look at neighbours only by ``kernel="knn"``.
+
+    References
+    ----------
+    .. [1] D.-H. Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for
+       Deep Neural Networks", ICML 2013 Workshop on Challenges in Representation Learning.
+    .. [2] D. Zhou, O. Bousquet, T. N. Lal, J. Weston, B. Schölkopf, "Learning with Local and
+       Global Consistency", NIPS 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.semi_supervised import LabelSpreading
+    >>> from sklearn_npll.baselines._adapters import PseudoLabelClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> candidates = np.eye(3, dtype=int)[y]
+    >>> candidates[::2, 1] = 1  # half of the rows are unanimous, or of class 1
+    >>> clf = PseudoLabelClassifier(LabelSpreading(kernel="knn"), labels="unanimous")
+    >>> clf.fit(X, candidates).score(X, y) > 0.85
+    True
+    """
+
+    # Tells scikit-learn before 1.6 that its checks cannot make one without arguments.
+    _required_parameters = ["estimator"]
+
+    _parameter_constraints = {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "labels": [StrOptions({"best", "unanimous", "soft"})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, estimator, *, labels="best", random_state=None):
+        self.estimator = estimator
+        self.labels = labels
+        self.random_state = random_state
+
+    # The parameters of the estimator are to be validated too.
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Make labels from the candidates and train a clone of the estimator on them.
+
+        Parameters
+        ----------
+        X : PartialLabels or array-like of shape (n_samples, n_features)
+            Features. A `PartialLabels` brings its own samples and candidates; `y` is then ignored,
+            so that the true labels a search passes for scoring never train.
+        y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
+            Candidates: an indicator matrix, dense or CSR, in which a row of ones means unlabelled,
+            with the classes 0 to n_classes - 1; or one label a row, with -1 for unlabelled. Beside
+            exactly one other number, -1 is no missing label but the negative class.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If X or y are malformed, X holds images, there are fewer than two classes or samples,
+            fewer than two classes are left as labels, or `labels` is "soft" and the estimator's
+            ``fit`` has no `sample_weight`.
+        """
+        problem = check_problem(X, y)
+        data = self._check_samples(problem.data, reset=True)
+        self.classes_ = problem.classes
+        labels = X if isinstance(X, PartialLabels) else y
+        if not isinstance(labels, PartialLabels):
+            labels = PartialLabels.from_candidates(problem.candidates)
+        if self.labels == "unanimous":
+            codes = unanimous_labels(problem.candidates)
+        else:
+            codes = best_labels(labels, self.random_state)
+        self._check_codes(codes)
+        self.pseudo_labels_ = codes
+        if self.labels == "soft":
+            self.pseudo_labels_ = np.where(codes[:, None] >= 0, soft_labels(labels), 0.0)
+            self._fit_soft(data)
+        else:
+            self._fit_hard(data, codes)
+        if hasattr(self, "label_distributions_"):
+            del self.label_distributions_  # of an earlier fit, of a classifier that had them
+        if hasattr(self.estimator_, "predict_proba"):
+            own = getattr(self.estimator_, "label_distributions_", None)
+            if own is None or len(own) != len(data):  # not trained on these rows
+                own = self.estimator_.predict_proba(data)
+            self.label_distributions_ = self._all_columns(own)
+            self.transduction_ = self.classes_[self.label_distributions_.argmax(axis=1)]
+        else:
+            self.transduction_ = self.classes_[self.estimator_.predict(data)]
+        return self
+
+    def _fit_hard(self, data, codes):
+        self.estimator_ = clone(self.estimator).fit(data, codes)
+        if -1 in self.estimator_.classes_:  # no semi-supervised learner
+            labelled = codes >= 0
+            self.estimator_ = clone(self.estimator).fit(data[labelled], codes[labelled])
+
+    def _fit_soft(self, data):
+        if not has_fit_parameter(self.estimator, "sample_weight"):
+            raise ValueError(
+                'labels="soft" weights the candidates, but fit of '
+                f"{type(self.estimator).__name__} has no sample_weight; choose another estimator "
+                'or labels="best"'
+            )
+        rows, codes = np.nonzero(self.pseudo_labels_)
+        weights = self.pseudo_labels_[rows, codes]
+        self.estimator_ = clone(self.estimator).fit(data[rows], codes, sample_weight=weights)
+
+    @available_if(_estimator_has_predict_proba)
+    def predict_proba(self, X):
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : PartialLabels or array-like of shape (n_samples, n_features)
+            Samples as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, in the order of `classes_`; 0 for classes that no row was labelled with.
+        """
+        check_is_fitted(self)
+        data = self._check_samples(X, reset=False)
+        return self._all_columns(self.estimator_.predict_proba(data))
+
+    def predict(self, X):
+        """Predict classes, as the trained classifier does.
+
+        Parameters
+        ----------
+        X : PartialLabels or array-like of shape (n_samples, n_features)
+            Samples as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Names of classes.
+        """
+        check_is_fitted(self)
+        return self.classes_[self.estimator_.predict(self._check_samples(X, reset=False))]
+
+    def score(self, X, y=None, sample_weight=None):
+        """Score predictions against labels, candidate sets, or the annotator.
+
+        Parameters
+        ----------
+        X : PartialLabels or array-like of shape (n_samples, n_features)
+            Samples as in `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
+            True labels, of which -1 are left out; or candidates.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, for true labels only.
+
+        Returns
+        -------
+        float
+            Accuracy for labels; covering rate (share of predictions among the candidates) for
+            candidates; and without y, for X a `PartialLabels`, the approximated accuracy (mean
+            candidate-restricted confidence of the prediction). The last two measure agreement
+            with the annotator, not correctness.
+        """
+        return score_predictions(self, X, y, sample_weight)
+
+    def _check_samples(self, X, reset):
+        if isinstance(X, PartialLabels):
+            X = X.data
+        if X is None:
+            raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
+        if is_image_data(X):
+            raise ValueError(
+                f"{type(self).__name__} learns from features (n_samples, n_features), but X holds "
+                "images; turn them into embeddings first, such as with "
+                'VLMPartialAnnotator(output="embeddings")'
+            )
+        return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+
+    def _check_codes(self, codes):
+        n_labels = len(np.unique(codes[codes >= 0]))
+        if n_labels < 2:
+            left = "no row with a label" if n_labels == 0 else "labels of one class only"
+            hint = '; labels="best" labels more rows' if self.labels == "unanimous" else ""
+            raise ValueError(
+                f'labels="{self.labels}" leaves {left}, so there is nothing to learn{hint}'
+            )
+
+    def _all_columns(self, proba):
+        """Add columns of zeros for classes that the trained classifier has not seen."""
+        distributions = np.zeros((len(proba), len(self.classes_)))
+        distributions[:, self.estimator_.classes_] = proba
+        return distributions
