@@ -9,6 +9,8 @@ from scipy import sparse as sp
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from ._compat import validate_data
+from ._images import is_image_data
 from ._messages import did_you_mean, name_rows
 from ._partial_labels import PartialLabels
 
@@ -86,6 +88,36 @@ def check_problem(X, y):
             "every class is a candidate of every row, so there is nothing to learn from"
         )
     return problem
+
+
+def check_features(estimator, X, reset, dtype):
+    """Return the features (n_samples, n_features) of X, for a learner that takes nothing else.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its ``n_features_in_`` and ``feature_names_in_`` are set, or compared with X.
+    X : PartialLabels or array-like of shape (n_samples, n_features)
+    reset : bool
+        Whether to set them.
+    dtype : data-type or list of them
+
+    Raises
+    ------
+    ValueError
+        If X holds images or no samples, or does not match.
+    """
+    if isinstance(X, PartialLabels):
+        X = X.data
+    if X is None:
+        raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
+    if is_image_data(X):
+        raise ValueError(
+            f"{type(estimator).__name__} learns from features (n_samples, n_features), but X holds "
+            "images; turn them into embeddings first, such as with "
+            'VLMPartialAnnotator(output="embeddings")'
+        )
+    return validate_data(estimator, X, reset=reset, dtype=dtype)
 
 
 def _from_partial_labels(data, labels):

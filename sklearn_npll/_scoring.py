@@ -11,46 +11,52 @@ from ._partial_labels import PartialLabels
 from .model_selection import approximated_accuracy_scorer, covering_rate_scorer
 
 
-def score_predictions(estimator, X, y=None, sample_weight=None):
-    """Score a fitted classifier against labels, candidate sets, or the annotator.
+class ScoreMixin:
+    """Gives a classifier `score`, which takes true labels, candidates or the annotator's output."""
 
-    Parameters
-    ----------
-    estimator : classifier
-    X : PartialLabels or samples
-    y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
-        True labels, of which -1 are left out; or candidates.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the samples, for true labels only.
+    def score(self, X, y=None, sample_weight=None):
+        """Score predictions against labels, candidate sets, or the annotator.
 
-    Returns
-    -------
-    float
-        Accuracy for labels; covering rate for candidates; without y, for X a `PartialLabels`, the
-        approximated accuracy.
+        Parameters
+        ----------
+        X : PartialLabels or samples
+            Samples as in `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
+            True labels, of which -1 are left out; or candidates.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, for true labels only.
 
-    Raises
-    ------
-    ValueError
-        If y is missing while X brings no candidates, every label is -1, or candidates are weighted.
-    """
-    is_matrix = isinstance(y, PartialLabels) or issparse(y)
-    is_matrix = is_matrix or (np.ndim(y) == 2 and np.shape(y)[1] > 1)
-    if sample_weight is not None and (y is None or is_matrix):
-        raise ValueError("sample_weight needs true labels y; candidates cannot be weighted")
-    if y is None:
-        if not isinstance(X, PartialLabels):
-            raise ValueError("score needs y unless X is a PartialLabels")
-        return approximated_accuracy_scorer(estimator, X)
-    if is_matrix:
-        return covering_rate_scorer(estimator, X, y)
-    check_is_fitted(estimator)
-    y = as_labels(y)
-    labelled = np.full(len(y), True) if -1 in estimator.classes_.tolist() else ~is_unlabelled(y)
-    if not labelled.any():
-        raise ValueError("every label in y is -1 (unlabelled); there is nothing to score")
-    y_pred = estimator.predict(X)
-    check_consistent_length(y, y_pred, sample_weight)
-    if sample_weight is not None:
-        sample_weight = np.asarray(sample_weight)[labelled]
-    return float(accuracy_score(y[labelled], y_pred[labelled], sample_weight=sample_weight))
+        Returns
+        -------
+        float
+            Accuracy for labels; covering rate (share of predictions among the candidates) for
+            candidates; and without y, for X a `PartialLabels`, the approximated accuracy (mean
+            candidate-restricted confidence of the prediction). The last two measure agreement
+            with the annotator, not correctness.
+
+        Raises
+        ------
+        ValueError
+            If y is missing while X brings no candidates, every label is -1, or candidates are
+            weighted.
+        """
+        is_matrix = isinstance(y, PartialLabels) or issparse(y)
+        is_matrix = is_matrix or (np.ndim(y) == 2 and np.shape(y)[1] > 1)
+        if sample_weight is not None and (y is None or is_matrix):
+            raise ValueError("sample_weight needs true labels y; candidates cannot be weighted")
+        if y is None:
+            if not isinstance(X, PartialLabels):
+                raise ValueError("score needs y unless X is a PartialLabels")
+            return approximated_accuracy_scorer(self, X)
+        if is_matrix:
+            return covering_rate_scorer(self, X, y)
+        check_is_fitted(self)
+        y = as_labels(y)
+        labelled = np.full(len(y), True) if -1 in self.classes_.tolist() else ~is_unlabelled(y)
+        if not labelled.any():
+            raise ValueError("every label in y is -1 (unlabelled); there is nothing to score")
+        y_pred = self.predict(X)
+        check_consistent_length(y, y_pred, sample_weight)
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)[labelled]
+        return float(accuracy_score(y[labelled], y_pred[labelled], sample_weight=sample_weight))

@@ -66,7 +66,12 @@ RIVALS = {name: rival.set_params(**SHORT) for name, rival in RIVALS.items()}
 rivals = pytest.mark.parametrize("rival", RIVALS.values(), ids=RIVALS)
 
 
-@parametrize_with_checks(list(RIVALS.values()))
+# one of each class; on a few clean blobs the squared error of DivideMix needs less weight
+CHECKED = {type(rival): rival for rival in RIVALS.values()}
+CHECKED[DivideMixClassifier] = clone(RIVALS["DivideMix"]).set_params(unlabelled_weight=1.0)
+
+
+@parametrize_with_checks(list(CHECKED.values()))
 def test_common_checks(estimator, check):
     check(estimator)
 

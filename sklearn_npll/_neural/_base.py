@@ -21,7 +21,7 @@ from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_dat
 from .._images import as_image_array, is_image_data, read_images
 from .._inputs import check_problem, encode_target
 from .._partial_labels import PartialLabels
-from .._scoring import score_predictions
+from .._scoring import ScoreMixin
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
 from ._net import TrainingData
 from ._networks import DeployedNetwork, NetworkEnsemble, load_weights
@@ -150,7 +150,7 @@ def learner(cls):
 
 
 @learner
-class NeuralClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
+class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     """Base of the classifiers that train networks.
 
     A subclass names its net and, if it has more than one network, their number.
@@ -551,28 +551,6 @@ class NeuralClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
         """
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(1)]
-
-    def score(self, X, y=None, sample_weight=None):
-        """Score predictions against labels, candidate sets, or the annotator.
-
-        Parameters
-        ----------
-        X : PartialLabels, array-like of shape (n_samples, n_features), or images
-            Samples as in `fit`.
-        y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
-            True labels, of which -1 are left out; or candidates.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, for true labels only.
-
-        Returns
-        -------
-        float
-            Accuracy for labels; covering rate (share of predictions among the candidates) for
-            candidates; and without y, for X a `PartialLabels`, the approximated accuracy (mean
-            candidate-restricted confidence of the prediction). The last two measure agreement
-            with the annotator, not correctness.
-        """
-        return score_predictions(self, X, y, sample_weight)
 
     # -- deployment ----------------------------------------------------------------------------
 

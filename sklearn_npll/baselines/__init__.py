@@ -1,5 +1,6 @@
 """The rivals of Co-Reg: learners from partial labels, noisy labels and the annotator alone."""
 
+from ._adapters import PseudoLabelClassifier
 from ._aggregation import AnnotatorClassifier, DawidSkeneClassifier
 from ._classic import (
     CLPLClassifier,
@@ -55,6 +56,7 @@ __all__ = [
     "PRODENClassifier",
     "PiCOClassifier",
     "PiCOPlusClassifier",
+    "PseudoLabelClassifier",
     "SCEClassifier",
     "SUREClassifier",
 ]

@@ -5,11 +5,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from .._compat import HasMethods, StrOptions, fit_context, validate_data
-from .._images import is_image_data
-from .._inputs import check_problem
+from .._compat import HasMethods, StrOptions, fit_context
+from .._inputs import check_features, check_problem
 from .._partial_labels import PartialLabels
-from .._scoring import score_predictions
+from .._scoring import ScoreMixin
 from ._aggregation import best_labels, check_shares, count_votes
 from ._classic import restrict
 
@@ -54,7 +53,7 @@ def _estimator_has_predict_proba(self):
     return hasattr(getattr(self, "estimator_", self.estimator), "predict_proba")
 
 
-class PseudoLabelClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     """Train any scikit-learn classifier on features and single labels made from the candidates.
 
     With ``labels="unanimous"`` samples with several candidates are unlabelled, which is what
@@ -120,7 +119,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     >>> import numpy as np
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.semi_supervised import LabelSpreading
-    >>> from sklearn_npll.baselines._adapters import PseudoLabelClassifier
+    >>> from sklearn_npll.baselines import PseudoLabelClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> candidates = np.eye(3, dtype=int)[y]
     >>> candidates[::2, 1] = 1  # half of the rows are unanimous, or of class 1
@@ -170,7 +169,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             ``fit`` has no `sample_weight`.
         """
         problem = check_problem(X, y)
-        data = self._check_samples(problem.data, reset=True)
+        data = check_features(self, problem.data, True, [np.float64, np.float32])
         self.classes_ = problem.classes
         labels = X if isinstance(X, PartialLabels) else y
         if not isinstance(labels, PartialLabels):
@@ -230,7 +229,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             Probabilities, in the order of `classes_`; 0 for classes that no row was labelled with.
         """
         check_is_fitted(self)
-        data = self._check_samples(X, reset=False)
+        data = check_features(self, X, False, [np.float64, np.float32])
         return self._all_columns(self.estimator_.predict_proba(data))
 
     def predict(self, X):
@@ -247,42 +246,9 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             Names of classes.
         """
         check_is_fitted(self)
-        return self.classes_[self.estimator_.predict(self._check_samples(X, reset=False))]
-
-    def score(self, X, y=None, sample_weight=None):
-        """Score predictions against labels, candidate sets, or the annotator.
-
-        Parameters
-        ----------
-        X : PartialLabels or array-like of shape (n_samples, n_features)
-            Samples as in `fit`.
-        y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
-            True labels, of which -1 are left out; or candidates.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, for true labels only.
-
-        Returns
-        -------
-        float
-            Accuracy for labels; covering rate (share of predictions among the candidates) for
-            candidates; and without y, for X a `PartialLabels`, the approximated accuracy (mean
-            candidate-restricted confidence of the prediction). The last two measure agreement
-            with the annotator, not correctness.
-        """
-        return score_predictions(self, X, y, sample_weight)
-
-    def _check_samples(self, X, reset):
-        if isinstance(X, PartialLabels):
-            X = X.data
-        if X is None:
-            raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
-        if is_image_data(X):
-            raise ValueError(
-                f"{type(self).__name__} learns from features (n_samples, n_features), but X holds "
-                "images; turn them into embeddings first, such as with "
-                'VLMPartialAnnotator(output="embeddings")'
-            )
-        return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+        return self.classes_[
+            self.estimator_.predict(check_features(self, X, False, [np.float64, np.float32]))
+        ]
 
     def _check_codes(self, codes):
         n_labels = len(np.unique(codes[codes >= 0]))

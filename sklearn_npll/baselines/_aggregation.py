@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._compat import Interval, StrOptions, TagsMixin, fit_context
 from .._messages import name_rows
 from .._partial_labels import PartialLabels
-from .._scoring import score_predictions
+from .._scoring import ScoreMixin
 
 # -- rules -------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ def _votes_first(confusion):
 # -- estimators --------------------------------------------------------------------------------
 
 
-class _AggregationClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
+class _AggregationClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     """What the classifiers that only combine the annotator's answers share.
 
     A subclass defines ``_fit(labels)`` and ``_combine(labels)``, which returns distributions.
@@ -247,28 +247,6 @@ class _AggregationClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
         """
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
-
-    def score(self, X, y=None, sample_weight=None):
-        """Score predictions against labels, candidate sets, or the annotator.
-
-        Parameters
-        ----------
-        X : PartialLabels
-            The annotator's output for the samples, of the classes seen in `fit`.
-        y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
-            True labels, of which -1 are left out; or candidates.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, for true labels only.
-
-        Returns
-        -------
-        float
-            Accuracy for labels; covering rate (share of predictions among the candidates) for
-            candidates; and without y the approximated accuracy (mean candidate-restricted
-            confidence of the prediction). The last two measure agreement with the annotator, not
-            correctness.
-        """
-        return score_predictions(self, X, y, sample_weight)
 
     @abstractmethod
     def _fit(self, labels):

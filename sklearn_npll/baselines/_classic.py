@@ -15,11 +15,9 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
-from .._images import is_image_data
-from .._inputs import check_problem
-from .._partial_labels import PartialLabels
-from .._scoring import score_predictions
+from .._compat import Interval, StrOptions, TagsMixin, fit_context
+from .._inputs import check_features, check_problem
+from .._scoring import ScoreMixin
 
 # -- rules -------------------------------------------------------------------------------------
 
@@ -314,7 +312,7 @@ def sure_assign(outputs, candidates, confidence_weight):
 # -- estimators --------------------------------------------------------------------------------
 
 
-class _ClassicPartialLabelClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
+class _ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     """What the classic learners share: input, scaling, disambiguation, prediction and score.
 
     A subclass defines ``_fit(data, candidates)``, which learns and returns the label distributions
@@ -347,7 +345,7 @@ class _ClassicPartialLabelClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
             If X or y are malformed, X holds images, or there are fewer than two classes or samples.
         """
         problem = check_problem(X, y)
-        data = self._check_samples(problem.data, reset=True)
+        data = check_features(self, problem.data, True, np.float64)
         self.classes_ = problem.classes
         self._scaler = StandardScaler().fit(data) if self.standardize else None
         data = self._scale(data)
@@ -374,7 +372,7 @@ class _ClassicPartialLabelClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
             Probabilities, in the order of `classes_`.
         """
         check_is_fitted(self)
-        return self._predict_distributions(self._scale(self._check_samples(X, reset=False)))
+        return self._predict_distributions(self._scale(check_features(self, X, False, np.float64)))
 
     def predict(self, X):
         """Predict the most probable class.
@@ -391,41 +389,6 @@ class _ClassicPartialLabelClassifier(TagsMixin, ClassifierMixin, BaseEstimator):
         """
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
-
-    def score(self, X, y=None, sample_weight=None):
-        """Score predictions against labels, candidate sets, or the annotator.
-
-        Parameters
-        ----------
-        X : PartialLabels or array-like of shape (n_samples, n_features)
-            Samples as in `fit`.
-        y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
-            True labels, of which -1 are left out; or candidates.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples, for true labels only.
-
-        Returns
-        -------
-        float
-            Accuracy for labels; covering rate (share of predictions among the candidates) for
-            candidates; and without y, for X a `PartialLabels`, the approximated accuracy (mean
-            candidate-restricted confidence of the prediction). The last two measure agreement
-            with the annotator, not correctness.
-        """
-        return score_predictions(self, X, y, sample_weight)
-
-    def _check_samples(self, X, reset):
-        if isinstance(X, PartialLabels):
-            X = X.data
-        if X is None:
-            raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
-        if is_image_data(X):
-            raise ValueError(
-                f"{type(self).__name__} learns from features (n_samples, n_features), but X holds "
-                "images; turn them into embeddings first, such as with "
-                'VLMPartialAnnotator(output="embeddings")'
-            )
-        return validate_data(self, X, reset=reset, dtype=np.float64)
 
     def _scale(self, data):
         return data if self._scaler is None else self._scaler.transform(data)

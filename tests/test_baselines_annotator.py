@@ -1,0 +1,539 @@
+"""Baselines that use the annotator alone, and scikit-learn's classifiers on pseudo-labels."""
+
+import pickle
+
+import numpy as np
+import pytest
+from fakes import ColourVLM, FeatureVLM
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse as sp
+from sklearn.base import clone
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTrainingClassifier
+from sklearn.svm import LinearSVC
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_npll import PartialLabels, VLMPartialAnnotator
+from sklearn_npll.baselines._adapters import PseudoLabelClassifier, soft_labels, unanimous_labels
+from sklearn_npll.baselines._aggregation import (
+    AnnotatorClassifier,
+    DawidSkeneClassifier,
+    best_labels,
+    count_votes,
+    dawid_skene,
+    dawid_skene_posterior,
+    majority_vote,
+)
+from sklearn_npll.model_selection import covering_rate_scorer
+
+NAMES = np.array(["ant", "bee", "cat"])
+
+
+# scikit-learn's checks pass arrays, which AnnotatorClassifier and DawidSkeneClassifier refuse, so
+# that what applies of them to those two is tested by hand below.
+@parametrize_with_checks(
+    [
+        PseudoLabelClassifier(LogisticRegression()),
+        PseudoLabelClassifier(LogisticRegression(), labels="soft"),
+        PseudoLabelClassifier(LabelSpreading(), labels="unanimous"),
+    ]
+)
+def test_common_checks(estimator, check):
+    check(estimator)
+
+
+def simulate(n_samples=1000, abstain=0.1, seed=0):
+    """Votes of four prompts, one of them systematically wrong, with all that made them."""
+    rng = np.random.default_rng(seed)
+    prior = np.array([0.5, 0.3, 0.2])
+    confusion = np.array(
+        [
+            [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]],
+            [[0.7, 0.3, 0.0], [0.1, 0.9, 0.0], [0.1, 0.0, 0.9]],
+            [[0.9, 0.0, 0.1], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]],
+            [[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.8, 0.1, 0.1]],
+        ]
+    )
+    y = rng.choice(3, p=prior, size=n_samples)
+    draws = rng.random((n_samples, 4, 1))
+    votes = (draws > confusion[:, y].transpose(1, 0, 2).cumsum(axis=2)).sum(axis=2)
+    votes[rng.random(votes.shape) < abstain] = -1
+    return votes, y, confusion, prior
+
+
+# -- rules -------------------------------------------------------------------------------------
+
+
+def test_majority_vote():
+    votes = [[0, 2, 2, 2], [1, -1, -1, 1], [-1, -1, -1, -1], [0, 1, -1, -1]]
+    assert_array_equal(count_votes(votes, 3), [[1, 0, 3], [0, 2, 0], [0, 0, 0], [1, 1, 0]])
+    third = 1 / 3
+    assert_allclose(
+        majority_vote(votes, 3), [[0.25, 0, 0.75], [0, 1, 0], [third] * 3, [0.5, 0.5, 0]]
+    )
+
+
+def test_votes_of_many_classes_in_small_integers():
+    votes = np.full((200, 3), 120, dtype=np.int8)  # 120 * 121 does not fit
+    assert_array_equal(majority_vote(votes, 121).argmax(axis=1), 120)
+    assert_array_equal(dawid_skene(votes, 121)[1].argmax(), 120)
+
+
+def test_best_labels_prefer_scores_then_votes():
+    labels = PartialLabels(
+        None,
+        NAMES,
+        candidates=[[1, 1, 0], [0, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 1, 0]],
+        scores=[
+            [0.2, 0.3, 0.5],  # the best class is no candidate
+            [0.4, 0.3, 0.3],  # equal among the candidates: votes decide
+            [0.1, 0.8, 0.1],
+            [1 / 3] * 3,  # equal: votes decide
+            [1 / 3] * 3,
+            [0.9, 0.0, 0.1],
+        ],
+        votes=[[0, 0], [0, 2], [0, 0], [0, -1], [-1, -1], [0, 0]],
+    )
+    assert_array_equal(best_labels(labels, 0), [1, 2, 1, 0, -1, 1])
+
+
+def test_best_labels_without_scores():
+    candidates = [[1, 1, 0], [1, 1, 1], [0, 0, 1]]
+    votes = [[1, 1, 0], [2, 2, 1], [0, 0, 0]]
+    by_votes = PartialLabels(None, NAMES, candidates, votes=votes)
+    assert_array_equal(best_labels(by_votes), [1, 2, 2])
+    for wrap in (np.array, sp.csr_array):
+        alone = PartialLabels.from_candidates(wrap(candidates * 100))
+        best = best_labels(alone, random_state=0)
+        assert_array_equal(best[1::3], -1)
+        assert_array_equal(best[2::3], 2)
+        assert 30 < best[::3].sum() < 70  # drawn among the first two
+        assert_array_equal(best_labels(alone, random_state=0), best)
+        assert (best_labels(alone, random_state=1) != best).any()
+
+
+def test_best_labels_of_many_classes():
+    labels = PartialLabels.from_scores(np.eye(70) + 0.01, rule="topk", value=2)
+    assert sp.issparse(labels.candidates)
+    assert_array_equal(best_labels(labels), np.arange(70))
+
+
+def test_dawid_skene_one_step_by_hand():
+    votes = [[0, 0, 0], [1, 1, 1], [0, 0, 1]]
+    # From vote shares (1, 0), (0, 1), (2/3, 1/3).
+    confusion, prior, n_iter = dawid_skene(votes, 2, max_iter=1)
+    assert_allclose(prior, [5 / 9, 4 / 9])
+    assert_allclose(confusion[0], [[1, 0], [1 / 4, 3 / 4]], atol=1e-9)
+    assert_allclose(confusion[1], confusion[0])
+    assert_allclose(confusion[2], [[3 / 5, 2 / 5], [0, 1]], atol=1e-9)
+    # 5/9 * 1 * 1 * 2/5 = 8/36 against 4/9 * 1/4 * 1/4 * 1 = 1/36
+    posterior = dawid_skene_posterior(votes, confusion, prior)
+    assert_allclose(posterior, [[1, 0], [0, 1], [8 / 9, 1 / 9]], atol=1e-9)
+    assert n_iter == 1
+
+
+def loop_dawid_skene(votes, n_classes, n_steps):
+    """Dawid-Skene as in the paper, Eq. 2.3 to 2.5, one number at a time."""
+    n, n_prompts = votes.shape
+    T = majority_vote(votes, n_classes)
+    for _ in range(n_steps):
+        prior = [sum(T[i][c] for i in range(n)) / n for c in range(n_classes)]
+        confusion = np.zeros((n_prompts, n_classes, n_classes))
+        for p in range(n_prompts):
+            for c in range(n_classes):
+                for i in range(n):
+                    if votes[i, p] >= 0:
+                        confusion[p, c, votes[i, p]] += T[i][c]
+                confusion[p, c] /= confusion[p, c].sum()
+        T = np.zeros((n, n_classes))
+        for i in range(n):
+            for c in range(n_classes):
+                T[i][c] = prior[c]
+                for p in range(n_prompts):
+                    if votes[i, p] >= 0:
+                        T[i][c] *= confusion[p, c, votes[i, p]]
+            T[i] /= T[i].sum()
+    return T, confusion, prior
+
+
+def test_dawid_skene_equals_loops():
+    votes = simulate(60)[0]
+    votes = votes[(votes >= 0).any(axis=1)]
+    expected = loop_dawid_skene(votes, 3, 5)
+    confusion, prior, n_iter = dawid_skene(votes, 3, max_iter=5, tol=0)
+    assert n_iter == 5
+    assert_allclose(dawid_skene_posterior(votes, confusion, prior), expected[0], atol=1e-7)
+    assert_allclose(confusion, expected[1], atol=1e-7)
+    assert_allclose(prior, expected[2], atol=1e-7)
+
+
+def test_dawid_skene_recovers_the_prompts():
+    votes, y, confusion, prior = simulate(20000)
+    estimated, shares, n_iter = dawid_skene(votes, 3)
+    assert_allclose(estimated, confusion, atol=0.04)
+    assert_allclose(shares, prior, atol=0.03)
+    assert 2 < n_iter < 100
+    # As good as one who knows the prompts, and much better than the majority.
+    posterior = dawid_skene_posterior(votes, estimated, shares)
+    with np.errstate(divide="ignore"):
+        optimal = dawid_skene_posterior(votes, confusion, prior)
+    accuracy = [np.mean(p.argmax(axis=1) == y) for p in (posterior, optimal)]
+    assert accuracy[0] > accuracy[1] - 0.01
+    assert accuracy[0] > np.mean(majority_vote(votes, 3).argmax(axis=1) == y) + 0.05
+
+
+def test_dawid_skene_abstentions_and_classes_without_votes():
+    votes = simulate(500)[0]
+    silent = np.full((50, 4), -1)
+    confusion, prior, _ = dawid_skene(votes, 5)
+    with_silent = dawid_skene(np.concatenate([silent, votes]), 5)
+    assert_array_equal(with_silent[0], confusion)
+    assert_array_equal(with_silent[1], prior)
+    assert_array_equal(prior[3:], 0)
+    assert_allclose(dawid_skene_posterior(silent, confusion, prior), [prior] * 50)
+    # Nobody voted for these classes in fit, so they have no chance with other votes either.
+    posterior = dawid_skene_posterior([[3, 4, 3, 4], [0, 1, 2, 0]], confusion, prior)
+    assert_array_equal(posterior[:, 3:], 0)
+    assert_allclose(posterior.sum(axis=1), 1)
+
+
+def test_dawid_skene_many_prompts_do_not_underflow():
+    votes = np.repeat(simulate(100, abstain=0)[0], 500, axis=1)
+    posterior = dawid_skene_posterior(votes, *dawid_skene(votes, 3)[:2])
+    assert_allclose(posterior.sum(axis=1), 1)
+
+
+def test_unanimous_and_soft_labels():
+    candidates = np.array([[1, 1, 0], [0, 0, 1], [1, 1, 1]], dtype=bool)
+    assert_array_equal(unanimous_labels(candidates), [-1, 2, -1])
+    alone = PartialLabels.from_candidates(candidates)
+    assert_allclose(soft_labels(alone), [[0.5, 0.5, 0], [0, 0, 1], [1 / 3] * 3])
+    votes = [[0, 0, 0, 1], [0, 0, 0, 0], [-1, 0, 1, 1]]
+    by_votes = PartialLabels(None, NAMES, candidates, votes=votes)
+    assert_allclose(soft_labels(by_votes), [[0.75, 0.25, 0], [0, 0, 1], [1 / 3, 2 / 3, 0]])
+    scores = [[0.2, 0.2, 0.6], [1, 0, 0], [0.5, 0.4, 0.1]]
+    by_scores = PartialLabels(None, NAMES, candidates, votes=votes, scores=scores)
+    assert_allclose(soft_labels(by_scores), [[0.5, 0.5, 0], [0, 0, 1], [0.5, 0.4, 0.1]], atol=1e-6)
+
+
+# -- the annotator alone -----------------------------------------------------------------------
+
+AGGREGATORS = [AnnotatorClassifier(), AnnotatorClassifier("vote"), DawidSkeneClassifier()]
+each_aggregator = pytest.mark.parametrize("estimator", AGGREGATORS, ids=repr)
+
+
+@pytest.fixture(scope="module")
+def annotated():
+    """Partial labels with scores and votes, but no samples; and the true labels."""
+    votes, y, _, _ = simulate(400)
+    scores = (majority_vote(votes, 3) + 0.1) / 1.3
+    candidates = PartialLabels.from_votes(votes, NAMES).candidates
+    return PartialLabels(None, NAMES, candidates, scores=scores, votes=votes), NAMES[y]
+
+
+@each_aggregator
+def test_aggregators(estimator, annotated):
+    labels, y = annotated
+    before = estimator.get_params()
+    clf = clone(estimator)
+    assert clf.fit(labels, y) is clf
+    assert clf.get_params() == before
+    assert_array_equal(clf.classes_, NAMES)
+    assert_allclose(clf.label_distributions_.sum(axis=1), 1)
+    assert_array_equal(clf.predict_proba(labels), clf.label_distributions_)
+    assert_array_equal(clf.predict(labels), clf.transduction_)
+    assert_array_equal(clf.predict(labels[::-1])[::-1], clf.predict(labels))
+    assert_allclose(clf.predict_proba(labels[:7]), clf.label_distributions_[:7])
+    assert_array_equal(clone(estimator).fit(labels).transduction_, clf.transduction_)  # y is unused
+    assert clf.score(labels, y) == np.mean(clf.transduction_ == y) > 0.5
+    assert clf.score(labels, labels) == covering_rate_scorer(clf, labels)
+    assert 0 < clf.score(labels) < 1
+    copy = pickle.loads(pickle.dumps(clf))
+    assert_array_equal(copy.predict_proba(labels), clf.label_distributions_)
+    scores = cross_val_score(estimator, labels, y, cv=3)
+    assert len(scores) == 3 and scores.min() > 0.5
+
+
+def test_annotator_combines_scores_or_votes(annotated):
+    labels, _ = annotated
+    mean = AnnotatorClassifier().fit(labels).label_distributions_
+    assert_allclose(mean, labels.scores, rtol=1e-6)
+    vote = AnnotatorClassifier("vote").fit(labels).label_distributions_
+    assert_array_equal(vote, majority_vote(labels.votes, 3))
+    unscaled = PartialLabels(None, NAMES, labels.candidates, scores=labels.scores * 40)
+    assert_allclose(AnnotatorClassifier().fit(unscaled).label_distributions_, mean, rtol=1e-6)
+
+
+def test_dawid_skene_classifier_attributes(annotated):
+    labels, y = annotated
+    clf = DawidSkeneClassifier().fit(labels)
+    confusion, prior, n_iter = dawid_skene(labels.votes, 3)
+    assert_array_equal(clf.confusion_, confusion)
+    assert_array_equal(clf.class_prior_, prior)
+    assert clf.n_iter_ == n_iter > 1
+    assert DawidSkeneClassifier(max_iter=1).fit(labels).n_iter_ == 1
+    assert DawidSkeneClassifier(tol=100.0).fit(labels).n_iter_ == 2
+    # The systematically wrong prompt helps.
+    assert clf.score(labels, y) > AnnotatorClassifier("vote").fit(labels).score(labels, y)
+
+
+@each_aggregator
+def test_aggregators_refuse_other_input(estimator, annotated):
+    labels, y = annotated
+    clf = clone(estimator)
+    with pytest.raises(NotFittedError):
+        clf.predict(labels)
+    with pytest.raises(ValueError, match="X must be a PartialLabels.*got ndarray"):
+        clf.fit(np.eye(3), [0, 1, 2])
+    part = "scores" if clf.get_params().get("aggregation") == "mean" else "votes"
+    with pytest.raises(ValueError, match=f"needs {part}, but these PartialLabels have none"):
+        clf.fit(PartialLabels.from_candidates(labels.toarray()))
+    with pytest.raises(ValueError, match="at least one sample"):
+        clf.fit(labels[:0])
+    clf.fit(labels)
+    with pytest.raises(ValueError, match="X must be a PartialLabels"):
+        clf.predict(np.eye(3))
+    other = PartialLabels(
+        None, NAMES[::-1], labels.candidates, scores=labels.scores, votes=labels.votes
+    )
+    with pytest.raises(ValueError, match="X has the classes .'cat', 'bee', 'ant'., but .* fitted"):
+        clf.predict(other)
+
+
+def test_aggregators_bad_values(annotated):
+    labels, _ = annotated
+    with pytest.raises(InvalidParameterError, match="aggregation"):
+        AnnotatorClassifier("median").fit(labels)
+    for params in ({"max_iter": 0}, {"tol": -1}):
+        with pytest.raises(InvalidParameterError, match=next(iter(params))):
+            DawidSkeneClassifier(**params).fit(labels)
+    logits = PartialLabels.from_scores([[2.0, -1.0], [1.0, 0.5]])
+    with pytest.raises(ValueError, match="must be probabilities, but in row 0"):
+        AnnotatorClassifier().fit(logits)
+    silent = PartialLabels.from_votes(np.full((3, 2), -1), NAMES)
+    with pytest.raises(ValueError, match="every prompt abstained"):
+        DawidSkeneClassifier().fit(silent)
+    clf = DawidSkeneClassifier().fit(labels)
+    with pytest.raises(ValueError, match="votes of 2 prompts, but .* fitted with 4"):
+        clf.predict(PartialLabels.from_votes(labels.votes[:, :2], NAMES))
+
+
+@each_aggregator
+def test_aggregators_in_a_pipeline(estimator):
+    rng = np.random.default_rng(0)
+    colours = ["red", "green", "blue"]
+    y = rng.integers(3, size=30)
+    X = rng.integers(0, 120, size=(30, 4, 4, 3), dtype=np.uint8)
+    X[np.arange(30), :, :, y] += 120
+    vlm = ColourVLM()
+    templates = ["a {} thing", "a pale {} thing", "{}"]
+    pipe = make_pipeline(VLMPartialAnnotator(colours, templates=templates, vlm=vlm), estimator)
+    names = np.array(colours)[y]
+    pipe.fit(X[:20])
+    assert vlm.n_images == 20
+    assert_array_equal(pipe.predict(X[20:]), names[20:])  # asks the model about new images
+    assert vlm.n_images == 30
+    assert pipe.score(X[20:], names[20:]) == 1
+    assert_allclose(pipe.predict_proba(X).sum(axis=1), 1)
+    if not isinstance(estimator, DawidSkeneClassifier):
+        assert_array_equal(pipe[:-1].predict(X), pipe.predict(X))
+    copy = pickle.loads(pickle.dumps(pipe))
+    assert_array_equal(copy.predict(X), pipe.predict(X))
+
+
+# -- scikit-learn's classifiers on pseudo-labels -----------------------------------------------
+
+X, T = make_blobs(200, n_features=4, centers=3, cluster_std=2, random_state=0)
+rng = np.random.default_rng(0)
+Y = np.eye(3, dtype=int)[T]
+Y[np.arange(200), rng.integers(3, size=200)] = 1  # often a wrong class besides the true one
+SCORES = 0.2 * Y + 0.5 * np.eye(3)[T] + 0.1
+SELF_TRAINING = SelfTrainingClassifier(LogisticRegression())
+
+
+class Recorder(LogisticRegression):
+    """Remembers what it was trained on."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.seen_ = X, y, sample_weight
+        return super().fit(X, y, sample_weight)
+
+
+def labelled(samples=X, **parts):
+    return PartialLabels(samples, NAMES, Y, **parts)
+
+
+all_labelled = pytest.mark.filterwarnings("ignore:y contains no unlabeled samples")
+
+
+@all_labelled
+@pytest.mark.parametrize("labels", ["best", "unanimous"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LogisticRegression(),
+        LabelSpreading(kernel="knn"),
+        LabelPropagation(kernel="knn"),
+        SELF_TRAINING,
+        make_pipeline(StandardScaler(), LabelSpreading(kernel="knn")),
+        GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}, cv=2),
+    ],
+    ids=["LR", "spreading", "propagation", "self-training", "pipeline", "search"],
+)
+def test_adapter(estimator, labels):
+    clf = PseudoLabelClassifier(estimator, labels=labels, random_state=0)
+    clf.fit(labelled(scores=SCORES))
+    assert_array_equal(clf.classes_, NAMES)
+    assert clf.n_features_in_ == 4
+    assert clf.score(X, NAMES[T]) > 0.85
+    assert clf.label_distributions_.shape == (200, 3)
+    assert np.mean(clf.transduction_ == NAMES[T]) > 0.85
+    assert_array_equal(clf.classes_[clf.predict_proba(X).argmax(axis=1)], clf.predict(X))
+    again = clone(clf).fit(X, labelled(None, scores=SCORES))
+    assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    copy = pickle.loads(pickle.dumps(clf))
+    assert_array_equal(copy.predict_proba(labelled()), clf.predict_proba(X))
+
+
+def test_adapter_best_labels():
+    clf = PseudoLabelClassifier(Recorder()).fit(labelled(scores=SCORES))
+    assert_array_equal(clf.pseudo_labels_, T)
+    assert_array_equal(clf.estimator_.seen_[1], T)
+    first, second, other = (
+        PseudoLabelClassifier(Recorder(), random_state=seed).fit(X, Y).pseudo_labels_
+        for seed in (0, 0, 1)
+    )
+    assert_array_equal(first, second)
+    assert (first != other).any()
+    assert Y[np.arange(200), first].all()
+
+
+def test_adapter_unanimous_rows():
+    single = Y.sum(axis=1) == 1
+    spreading = PseudoLabelClassifier(LabelSpreading(kernel="knn"), labels="unanimous").fit(X, Y)
+    assert_array_equal(spreading.pseudo_labels_, np.where(single, T, -1))
+    own = LabelSpreading(kernel="knn").fit(X, np.where(single, T, -1))
+    assert_array_equal(spreading.label_distributions_, own.label_distributions_)
+    assert_array_equal(spreading.transduction_, own.transduction_)
+    # A supervised classifier never sees -1 in the end.
+    logistic = PseudoLabelClassifier(Recorder(), labels="unanimous").fit(X, Y)
+    assert_array_equal(logistic.estimator_.seen_[0], X[single])
+    assert_array_equal(logistic.estimator_.seen_[1], T[single])
+    assert len(logistic.label_distributions_) == 200
+
+
+def test_adapter_soft_labels():
+    candidates = np.array([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0], [1, 1, 1]])
+    scores = [[0.6, 0.2, 0.2], [1, 0, 0], [1 / 3] * 3, [0, 1, 0], [0.8, 0.2, 0]]
+    labels = PartialLabels(X[:5], NAMES, candidates, scores=scores)
+    clf = PseudoLabelClassifier(Recorder(), labels="soft").fit(labels)
+    rows, y, weight = clf.estimator_.seen_
+    assert_array_equal(rows, X[[0, 0, 1, 3, 4, 4]])  # without the row of which nothing is known
+    assert_array_equal(y, [0, 1, 2, 1, 0, 1])
+    assert_allclose(weight, [0.75, 0.25, 1, 1, 0.8, 0.2], rtol=1e-6)
+    assert clf.label_distributions_.shape == (5, 3)
+    clf = PseudoLabelClassifier(LogisticRegression(), labels="soft").fit(X, Y)
+    assert clf.score(X, T) > 0.85
+    for estimator in (LabelSpreading(), make_pipeline(LogisticRegression())):
+        with pytest.raises(ValueError, match='fit of .* has no sample_weight; .*labels="best"'):
+            PseudoLabelClassifier(estimator, labels="soft").fit(X, Y)
+
+
+@all_labelled
+@pytest.mark.parametrize("estimator", [LogisticRegression(), LabelSpreading(), SELF_TRAINING])
+def test_adapter_class_without_pseudo_label(estimator):
+    candidates = np.eye(4, dtype=bool)[T]
+    candidates[:, 3] = T == 1  # class 3 is only ever a candidate beside class 1
+    scores = np.eye(4)[T] + 0.1
+    clf = PseudoLabelClassifier(estimator)
+    clf.fit(PartialLabels(X, [*NAMES, "dog"], candidates, scores=scores))
+    assert_array_equal(clf.classes_, [*NAMES, "dog"])
+    proba = clf.predict_proba(X)
+    assert_array_equal(proba[:, 3], 0)
+    assert_allclose(proba.sum(axis=1), 1)
+    assert clf.label_distributions_.shape == (200, 4)
+
+
+def test_adapter_labels_with_minus_one():
+    y = NAMES[T].astype(object)
+    y[50:] = -1
+    spreading = PseudoLabelClassifier(LabelSpreading(kernel="knn")).fit(X, y)
+    assert_array_equal(spreading.pseudo_labels_, np.r_[T[:50], np.full(150, -1)])
+    assert spreading.score(X, NAMES[T]) > 0.85
+    logistic = PseudoLabelClassifier(Recorder(max_iter=500)).fit(X, y)
+    assert len(logistic.estimator_.seen_[1]) == 50
+    assert logistic.score(X, NAMES[T]) > 0.85
+
+
+def test_adapter_without_predict_proba():
+    clf = PseudoLabelClassifier(LogisticRegression()).fit(labelled(scores=SCORES))
+    clf.set_params(estimator=LinearSVC(dual=False)).fit(labelled(scores=SCORES))
+    assert not hasattr(clf, "predict_proba")
+    assert not hasattr(clf, "label_distributions_")  # of the first fit
+    assert_array_equal(clf.transduction_, clf.predict(X))
+    assert clf.score(X, NAMES[T]) > 0.85
+
+
+def test_adapter_is_searchable():
+    search = GridSearchCV(
+        PseudoLabelClassifier(LogisticRegression(), random_state=0),
+        {"estimator__C": [0.1, 1], "labels": ["best", "soft"]},
+        cv=3,
+    )
+    search.fit(labelled(scores=SCORES), NAMES[T])
+    assert search.best_score_ > 0.85
+    assert search.predict(X).shape == (200,)
+
+
+def test_adapter_in_a_pipeline():
+    annotator = VLMPartialAnnotator(
+        NAMES.tolist(), vlm=FeatureVLM(), rule="topk", rule_value=2, output="embeddings"
+    )
+    for estimator in (LogisticRegression(), LabelSpreading(kernel="knn")):
+        pipe = make_pipeline(annotator, PseudoLabelClassifier(estimator)).fit(X)
+        assert np.mean(pipe.predict(X) == annotator.fit(X).predict(X)) > 0.8
+
+
+def test_adapter_leaves_its_estimator_alone():
+    estimator = LogisticRegression()
+    PseudoLabelClassifier(estimator).fit(X, Y)
+    assert not hasattr(estimator, "classes_")
+
+
+def test_adapter_bad_input():
+    clf = PseudoLabelClassifier(LogisticRegression())
+    with pytest.raises(NotFittedError):
+        clf.predict(X)
+    with pytest.raises(InvalidParameterError, match="estimator"):
+        PseudoLabelClassifier(StandardScaler()).fit(X, Y)
+    with pytest.raises(InvalidParameterError, match="labels"):
+        PseudoLabelClassifier(LogisticRegression(), labels="hard").fit(X, Y)
+    with pytest.raises(ValueError, match='holds images.*VLMPartialAnnotator.output="embeddings".'):
+        clf.fit(np.zeros((200, 8, 8), dtype=np.uint8), Y)
+    with pytest.raises(ValueError, match="carry no samples"):
+        clf.fit(PartialLabels.from_candidates(Y))
+    with pytest.raises(ValueError, match="requires y"):
+        clf.fit(X)
+    with pytest.raises(ValueError, match="must be probabilities"):
+        PseudoLabelClassifier(LogisticRegression(), labels="soft").fit(labelled(scores=-SCORES))
+
+
+@pytest.mark.parametrize("estimator", [LogisticRegression(), LabelSpreading()])
+def test_adapter_too_few_labels(estimator):
+    clf = PseudoLabelClassifier(estimator, labels="unanimous")
+    pairs = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]])
+    with pytest.raises(ValueError, match='no row with a label.*labels="best" labels more rows'):
+        clf.fit(X[:3], pairs)
+    pairs[1] = [0, 1, 0]
+    with pytest.raises(ValueError, match="labels of one class only"):
+        clf.fit(X[:3], pairs)
+    clf.set_params(labels="best")
+    same = PartialLabels(X[:3], NAMES, [[1, 1, 0]] * 3, scores=[[0.7, 0.2, 0.1]] * 3)
+    with pytest.raises(ValueError, match='labels="best" leaves labels of one class only'):
+        clf.fit(same)
