@@ -1,0 +1,18 @@
+"""Benchmark harness: suites of tasks, a registry of methods, a resumable runner and tables."""
+
+from .base import SkipSuite, Suite, Task
+from .methods import Method, get_methods, register
+from .runner import read_rows, run_suite
+from .suites import SUITES
+
+__all__ = [
+    "SUITES",
+    "Method",
+    "SkipSuite",
+    "Suite",
+    "Task",
+    "get_methods",
+    "read_rows",
+    "register",
+    "run_suite",
+]

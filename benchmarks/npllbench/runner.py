@@ -1,0 +1,496 @@
+"""Run methods on the tasks of a suite and append one row a run to a CSV file.
+
+Every method of a (task, seed) gets the same training rows, candidates, test rows, network and
+schedule. Methods that train networks also get the same number of gradient samples (rows passed
+forward with gradients, over all networks): that of Co-Reg, which therefore runs first.
+"""
+
+import csv
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from .methods import get_methods, params_json, sample_settings, why_not, with_epochs
+
+REFERENCE = "Co-Reg"
+COLUMNS = (
+    "suite",
+    "task",
+    "method",
+    "seed",
+    "track",
+    "status",
+    "accuracy",
+    "accuracy_single",
+    "train_accuracy",
+    "covering_rate",
+    "approximated_accuracy",
+    "val_accuracy",
+    "val_approximated_accuracy",
+    "coverage",
+    "mean_set_size",
+    "n_train",
+    "n_test",
+    "n_classes",
+    "epochs",
+    "gradient_samples",
+    "seconds_fit",
+    "noise_rate_used",
+    "params",
+    "error",
+    "session",
+)
+_TEXT = ("suite", "task", "method", "track", "status", "noise_rate_used", "params", "error")
+_INTEGER = ("seed", "n_train", "n_test", "n_classes", "epochs", "gradient_samples", "session")
+KEY = ("task", "method", "seed", "track")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is to be run: a method on a task with a seed, in a track."""
+
+    task: str
+    method: object
+    seed: int
+    track: str = "default"
+    params: dict | None = None
+
+    @property
+    def key(self):
+        return self.task, self.method.name, self.seed, self.track
+
+
+class Results:
+    """The rows of one suite in a CSV file, and beside them a JSON file on how they were made."""
+
+    def __init__(self, folder, name, settings):
+        self.path = Path(folder, f"{name}.csv")
+        self.info_path = self.path.with_suffix(".json")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        settings = json.loads(json.dumps(settings, default=str))
+        self.info = {"suite": name, "settings": settings, "sessions": []}
+        if self.info_path.exists():
+            self.info = json.loads(self.info_path.read_text())
+            if self.info["settings"] != settings:
+                raise ValueError(
+                    f"{self.path} holds runs made with {self.info['settings']}, now asked for is "
+                    f"{settings}: choose another output folder or remove the file"
+                )
+        self.rows = {tuple(row[k] for k in KEY): row for row in read_rows(self.path)}
+        self.session = None
+        self._mend()
+
+    def begin_session(self, environment):
+        """Record how the rows that follow are made, before the first of them."""
+        self.session = len(self.info["sessions"])
+        self.info["sessions"].append(environment)
+        temporary = self.info_path.with_suffix(".json.tmp")
+        temporary.write_text(json.dumps(self.info, indent=2) + "\n")
+        os.replace(temporary, self.info_path)
+
+    def append(self, row):
+        """Add a row and make sure that it is on disk."""
+        row = {"session": self.session, **row}
+        row = {name: row.get(name, "" if name in _TEXT else None) for name in COLUMNS}
+        is_new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows[tuple(row[k] for k in KEY)] = row
+        return row
+
+    def _mend(self):
+        """Cut off a row that an interruption left half written."""
+        if self.path.exists():
+            text = self.path.read_bytes()
+            if not text.endswith(b"\n"):
+                with self.path.open("r+b") as file:
+                    file.truncate(text.rfind(b"\n") + 1)
+                if not self.path.stat().st_size:
+                    self.path.unlink()
+
+
+def read_rows(path):
+    """Read the rows of a CSV file; of runs that were repeated the last.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; a missing one has no rows.
+
+    Returns
+    -------
+    rows : list of dict
+        Numbers as int and float, empty cells as None (as "" in columns of text).
+    """
+    if not Path(path).exists():
+        return []
+    text = Path(path).read_text(encoding="utf-8")
+    rows = {}
+    for raw in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
+        row = {name: _parse(name, value) for name, value in raw.items()}
+        rows[tuple(row[k] for k in KEY)] = row
+    return list(rows.values())
+
+
+def _parse(name, value):
+    if name in _TEXT:
+        return value
+    if value == "":
+        return None
+    return int(value) if name in _INTEGER else float(value)
+
+
+def run_suite(
+    suite,
+    methods=None,
+    seeds=None,
+    output="benchmarks/results/suites",
+    *,
+    tasks=None,
+    budget=None,
+    n_train=None,
+    n_test=None,
+    n_val=None,
+    track="default",
+    trials=8,
+    ablations=False,
+    retry=False,
+    environment=None,
+    report=print,
+):
+    """Run methods on a suite, leaving out what the results hold already.
+
+    Parameters
+    ----------
+    suite : Suite
+        The suite.
+    methods : list of str, default=None
+        Names or groups of methods; the suite's default group if None.
+    seeds : list of int, default=None
+        Seeds; the suite's if None.
+    output : path-like, default="benchmarks/results/suites"
+        Folder of ``<suite>.csv`` and ``<suite>.json``.
+    tasks : list of str, default=None
+        Only these tasks.
+    budget : int, default=None
+        Epochs of Co-Reg; those of the suite's schedule if None.
+    n_train, n_test, n_val : int, default=None
+        Sizes; those of the suite if None.
+    track : {"default", "tuned"}, default="default"
+        "tuned" runs `trials` settings of each method on the training rows left by the validation
+        rows. One row of the results is the trial with the best approximated accuracy on the
+        candidates of the validation rows (its covering rate for methods without probabilities),
+        another that with the best accuracy on their true labels. The test rows choose nothing.
+    trials : int, default=8
+        Trials of each method in the tuned track, the first with its default setting.
+    ablations : bool, default=False
+        Run the variants of Co-Reg instead, with results in ``<suite>_ablations.csv``.
+    retry : bool, default=False
+        Repeat runs that ended in an error.
+    environment : dict, default=None
+        What to record of machine, versions and command; found out if None.
+    report : callable, default=print
+        Called with a line of text for every run.
+
+    Returns
+    -------
+    rows : list of dict
+        All rows of the results, see `COLUMNS`.
+
+    Raises
+    ------
+    SkipSuite
+        If the suite cannot run here.
+    """
+    if suite.check is not None:
+        suite.check()
+    loaders, name = dict(suite.tasks), suite.name
+    if ablations:
+        loaders.update(suite.ablation_tasks)
+        name, methods = f"{suite.name}_ablations", methods or [REFERENCE, "ablation"]
+    if unknown := set(tasks or ()) - set(loaders):
+        raise ValueError(f"unknown tasks {sorted(unknown)}; {suite.name} has {list(loaders)}")
+    tasks = list(tasks or loaders)
+    chosen = []
+    for method in get_methods(methods or suite.methods):
+        if reason := why_not(method, suite):
+            report(f"{method.name} does not apply to {suite.name}: {reason}")
+        else:
+            chosen.append(method)
+    sizes = {
+        "n_train": n_train or suite.n_train,
+        "n_test": n_test or suite.n_test,
+        "n_val": suite.n_val if n_val is None else n_val,
+    }
+    schedules = {t: with_epochs(suite.task_schedule(t), budget) for t in loaders}
+    results = Results(
+        output, name, {"sizes": sizes, "schedules": schedules, "reference": REFERENCE}
+    )
+    if track == "default":
+        sizes["n_val"] = 0
+    elif not sizes["n_val"]:
+        raise ValueError("the tuned track needs validation rows, but n_val is 0")
+    seeds = list(suite.seeds if seeds is None else seeds)
+    runs = _plan(chosen, tasks, seeds, suite, track, trials)
+
+    pending = [run for run in runs if _is_pending(results, run, retry)]
+    if pending:
+        results.begin_session(environment or _environment())
+    if any(run.method.networks for run in pending):
+        _load_torch()
+    clock = _Clock(len(pending), report)
+    data = {}
+    for run in pending:
+        if not _is_pending(results, run, retry):  # the reference of others, run meanwhile
+            continue
+        where = run.task, run.seed
+        if where not in data:
+            data = {where: loaders[run.task](run.seed, **sizes)}
+        task, schedule = data[where], schedules[run.task]
+        limit = None
+        if run.method.networks and run.method.name != REFERENCE:
+            limit = _budget(results, run, suite, task, schedule, retry, clock)
+        if isinstance(limit, str):
+            row = _error_row(suite, run, limit)
+        else:
+            row = run_one(suite.name, run, task, schedule, limit)
+        clock.tick(results.append(row))
+    if track == "tuned":
+        _choose(results, chosen, tasks, seeds, suite)
+    return list(results.rows.values())
+
+
+@cache
+def _load_torch():
+    """Train on next to nothing, as a first optimiser step loads parts of torch for seconds."""
+    from sklearn_npll import CoRegClassifier
+
+    CoRegClassifier(max_epochs=1).fit(np.eye(4), np.arange(4) % 2)
+
+
+def _plan(methods, tasks, seeds, suite, track, trials):
+    """List the runs, those of one task and seed together and the reference first among them."""
+    methods = sorted(methods, key=lambda m: m.name != REFERENCE)
+    runs = []
+    for task in tasks:
+        for seed in seeds:
+            for method in methods:
+                # Tasks of the ablations vary the annotator, so they only take the method itself.
+                if task in suite.ablation_tasks and method.name != REFERENCE:
+                    continue
+                if track == "default":
+                    runs.append(_Run(task, method, seed))
+                    continue
+                for i, params in enumerate(sample_settings(method, trials, seed)):
+                    runs.append(_Run(task, method, seed, f"trial-{i}", params))
+    return runs
+
+
+def _is_pending(results, run, retry):
+    row = results.rows.get(run.key)
+    if row is None:
+        return True
+    return retry and row["status"] == "error" and row["session"] != results.session
+
+
+def _budget(results, run, suite, task, schedule, retry, clock):
+    """Return the reference's gradient samples, None if it does not count them, or an error."""
+    track = "default" if run.track == "default" else "trial-0"
+    reference = _Run(run.task, get_methods([REFERENCE])[0], run.seed, track)
+    if _is_pending(results, reference, retry):
+        clock.tick(results.append(run_one(suite.name, reference, task, schedule)))
+    row = results.rows[reference.key]
+    if row["status"] != "ok":
+        return f"there is no budget, as {REFERENCE} failed: {row['error']}"
+    return row["gradient_samples"]
+
+
+def run_one(suite, run, task, schedule, budget=None):
+    """Fit and score one method; a failure becomes a row too.
+
+    Parameters
+    ----------
+    suite : str
+        Name of the suite.
+    run : _Run
+        Names of the task, the method, the seed and the track.
+    task : Task
+        The data.
+    schedule : dict
+        The schedule of the task.
+    budget : int, default=None
+        Gradient samples to train with.
+
+    Returns
+    -------
+    row : dict
+        One row of the results.
+    """
+    method, labels = run.method, task.labels
+    row = {
+        "suite": suite,
+        "task": run.task,
+        "method": method.name,
+        "seed": run.seed,
+        "track": run.track,
+        "coverage": float(labels.coverage(task.y_train)),
+        "mean_set_size": float(labels.mean_set_size),
+        "n_train": len(labels),
+        "n_test": len(task.y_test),
+        "n_classes": len(labels.classes),
+        "noise_rate_used": method.eta,
+    }
+    try:
+        estimator = method.build(
+            schedule, run.seed, len(labels), budget, task.noise_rate, run.params
+        )
+        row["params"] = params_json(estimator)
+        start = time.perf_counter()
+        estimator.fit(labels)
+        row["seconds_fit"] = time.perf_counter() - start
+        row.update(_scores(estimator, method, task), status="ok")
+    except Exception as error:  # one method must not end the others' runs
+        row.update(status="error", error=_one_line(f"{type(error).__name__}: {error}"))
+    return row
+
+
+def _error_row(suite, run, message):
+    row = {"suite": suite.name, "task": run.task, "method": run.method.name, "seed": run.seed}
+    return {**row, "track": run.track, "status": "error", "error": _one_line(message)}
+
+
+def _one_line(text):
+    return " ".join(text.split())[:500]
+
+
+def _scores(estimator, method, task):
+    """Return the figures of a fitted estimator."""
+    row = {"accuracy": _accuracy(estimator, _samples(task.X_test, method), task.y_test)}
+    if "deploy" in estimator.get_params(deep=False):
+        deploy = estimator.deploy
+        estimator.set_params(deploy="single")
+        single = _accuracy(estimator, _samples(task.X_test, method), task.y_test)
+        estimator.set_params(deploy=deploy)
+        row["accuracy_single"] = single
+    transduction = getattr(estimator, "transduction_", None)
+    if transduction is not None:
+        row["train_accuracy"] = float(np.mean(np.asarray(transduction) == task.y_train))
+    rate, approximated = _agreement(estimator, method, task.labels)
+    row.update(covering_rate=rate, approximated_accuracy=approximated)
+    if task.X_val is not None:
+        rate, approximated = _agreement(estimator, method, task.X_val)
+        label_free = rate if approximated is None else approximated
+        row["val_approximated_accuracy"] = label_free
+        row["val_accuracy"] = _accuracy(estimator, _samples(task.X_val, method), task.y_val)
+    history = getattr(estimator, "history_", None) or []
+    if history:
+        row["epochs"] = len(history)
+        if all(epoch.get("gradient_samples") is not None for epoch in history):
+            row["gradient_samples"] = int(sum(epoch["gradient_samples"] for epoch in history))
+    return row
+
+
+def _samples(X, method):
+    """Return what a method predicts on: the annotator's answers, or the samples alone."""
+    from sklearn_npll import PartialLabels
+
+    return X.data if isinstance(X, PartialLabels) and not method.on_annotations else X
+
+
+def _accuracy(estimator, X, y):
+    return float(np.mean(np.asarray(estimator.predict(X)) == y))
+
+
+def _agreement(estimator, method, labels):
+    """Return covering rate and, where there are probabilities, approximated accuracy."""
+    from sklearn_npll.metrics import approximated_accuracy, covering_rate
+
+    X = _samples(labels, method)
+    rate = covering_rate(estimator.predict(X), labels)
+    if not hasattr(estimator, "predict_proba"):
+        return rate, None
+    column = {name: j for j, name in enumerate(labels.classes.tolist())}
+    proba = np.zeros(labels.shape)
+    proba[:, [column[c] for c in estimator.classes_.tolist()]] = estimator.predict_proba(X)
+    return rate, approximated_accuracy(proba, labels)
+
+
+def _choose(results, methods, tasks, seeds, suite):
+    """Add the rows of the trials that the validation rows choose; of equal ones the first."""
+    criteria = {
+        "tuned-label-free": "val_approximated_accuracy",
+        "tuned-labelled": "val_accuracy",
+    }
+    for task in tasks:
+        for method in methods:
+            for seed in seeds:
+                rows = [
+                    row
+                    for (t, m, s, track), row in results.rows.items()
+                    if (t, m, s) == (task, method.name, seed) and track.startswith("trial-")
+                ]
+                rows.sort(key=lambda row: int(row["track"].split("-")[1]))
+                valid = [row for row in rows if row["status"] == "ok"]
+                for track, column in criteria.items():
+                    if valid:
+                        best = {**max(valid, key=lambda row: row[column]), "track": track}
+                    elif rows:
+                        best = {**rows[0], "track": track}
+                    else:
+                        continue
+                    old = results.rows.get((task, method.name, seed, track))
+                    if old is None or any(old[k] != best[k] for k in ("params", "status")):
+                        results.append(best)
+
+
+class _Clock:
+    """Progress: one line a run, with the time that the rest will take at this pace."""
+
+    def __init__(self, total, report):
+        self.total, self.done, self.report = total, 0, report
+        self.start = time.perf_counter()
+
+    def tick(self, row):
+        self.done += 1
+        self.total = max(self.total, self.done)
+        elapsed = time.perf_counter() - self.start
+        left = elapsed / self.done * (self.total - self.done)
+        if row["status"] == "ok":
+            outcome = f"{100 * row['accuracy']:.2f} % in {row['seconds_fit']:.1f} s"
+        else:
+            outcome = f"error: {row['error']}"
+        self.report(
+            f"[{self.done}/{self.total}] {row['suite']} {row['task']} {row['method']} "
+            f"seed {row['seed']} {row['track']}: {outcome}; {left / 60:.1f} min left"
+        )
+
+
+def _environment():
+    """Return versions, machine, revision and command, of a script of the benchmarks or another."""
+    try:
+        import reporting
+
+        return reporting.environment()
+    except (ImportError, ValueError):  # called from a script outside the repository
+        from importlib import metadata
+
+        return {
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "python": platform.python_version(),
+            "versions": {p: metadata.version(p) for p in ("numpy", "scikit-learn", "torch")},
+        }

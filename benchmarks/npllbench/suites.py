@@ -1,0 +1,396 @@
+"""Suites: named lists of tasks, each a training set with candidates and a labelled test set.
+
+A seed fixes everything random of a task: which rows are trained on, which are tested on, and the
+noise, so every method of a (task, seed) gets the same data. True labels of training rows serve the
+report only. A small validation set, with candidates and true labels, is split off the training
+rows for the tuned track; the default track does not set it aside (``n_val=0``).
+"""
+
+import io
+import os
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from .base import CACHE_DIR, SkipSuite, Suite, Task
+from .paper import paper_suite
+
+# The shared schedules. Every network method gets those of these that it has a parameter for;
+# "coreg" are Co-Reg's own.
+IMAGES = {
+    "shared": {
+        "max_epochs": 22,
+        "warm_up": 6,
+        "batch_size": 64,
+        "lr": 0.05,
+        "cutout": 8,
+        "queue_size": 2048,
+    },
+    "coreg": {"contrastive_start": 4, "temperature": 1.0},
+}
+FEATURES = {
+    "shared": {
+        "max_epochs": 50,
+        "warm_up": 10,
+        "batch_size": 64,
+        "lr": 0.05,
+        "queue_size": 2048,
+    },
+    "coreg": {"contrastive_start": 10},
+}
+
+
+# -- Fashion-MNIST and the shipped model ---------------------------------------------------------
+
+
+def _load_fashion(
+    seed, n_train, n_test, n_val, *, rule, rule_value=None, output="images", templates="coreg-27"
+):
+    from sklearn_npll import VLMPartialAnnotator
+    from sklearn_npll.datasets import load_fashion_mnist
+
+    train, test = load_fashion_mnist("train"), load_fashion_mnist("test")
+    rng = np.random.default_rng(seed)
+    rows, test_rows = rng.permutation(len(train.images)), rng.permutation(len(test.images))
+    rows, val_rows = _cut(rows, n_train, n_val)
+    test_rows = test_rows[:n_test]
+    if templates != "coreg-27":
+        templates = _first_templates(templates)
+    annotator = VLMPartialAnnotator(
+        train.class_prompts,
+        templates=templates,
+        rule=rule,
+        rule_value=rule_value,
+        output=output,
+        cache_dir=CACHE_DIR,
+    )
+    names = train.target_names
+    parts = [(train, rows), (test, test_rows)] + ([(train, val_rows)] if n_val else [])
+    labels = [annotator.fit_transform(part.images[r]) for part, r in parts]
+    y = [names[part.target[r]] for part, r in parts]
+    kind = "images" if output == "images" else "features"
+    val = (labels[2], y[2]) if n_val else (None, None)
+    return Task(labels[0], y[0], labels[1], y[1], *val, kind=kind)
+
+
+def _first_templates(count):
+    """Return the first templates of the default list."""
+    from sklearn_npll import VLMPartialAnnotator
+
+    annotator = VLMPartialAnnotator(["a", "b"]).fit(np.zeros((1, 4, 4), dtype=np.uint8))
+    return list(annotator.templates_[:count])
+
+
+def _cut(rows, n_train, n_val):
+    """Cut training and validation rows off a permutation."""
+    if n_train is None or n_train + n_val > len(rows):
+        n_train = len(rows) - n_val
+    return rows[:n_train], rows[n_train : n_train + n_val]
+
+
+def _fashion_suite(name, description, kind, output, schedule, n_train):
+    load = partial(_load_fashion, output=output)
+    has = frozenset({"scores", "votes"})
+    return Suite(
+        name,
+        description,
+        kind,
+        tasks={
+            "union": partial(load, rule="union"),
+            "topk-2": partial(load, rule="topk", rule_value=2),
+            "cumulative-0.9": partial(load, rule="cumulative", rule_value=0.9),
+        },
+        ablation_tasks={
+            **{f"templates-{k}": partial(load, rule="union", templates=k) for k in (1, 3, 9)},
+            "threshold-0.1": partial(load, rule="threshold", rule_value=0.1),
+            "ratio-0.5": partial(load, rule="ratio", rule_value=0.5),
+        },
+        schedule=schedule,
+        n_train=n_train,
+        n_test=2000,
+        train_has=has,
+        test_has=has,
+    )
+
+
+# -- data of the development folder --------------------------------------------------------------
+
+
+def _shared(*path):
+    """Return a file of the folder that SKLEARN_NPLL_DATA names."""
+    folder = os.environ.get("SKLEARN_NPLL_DATA")
+    if not folder:
+        raise SkipSuite(
+            f"{'/'.join(path)} is not shipped with the package: set the environment variable "
+            "SKLEARN_NPLL_DATA to the folder that holds it"
+        )
+    file = Path(folder, *path)
+    if not file.exists():
+        raise SkipSuite(f"SKLEARN_NPLL_DATA is {folder}, which has no {'/'.join(path)}")
+    return file
+
+
+def _check_files(*files):
+    for file in files:
+        _shared(*file)
+
+
+def _decode(archive, rows):
+    """Decode JPEG images of an archive to uint8 (n, height, width, 3)."""
+    from PIL import Image
+
+    jpeg, offset = archive["jpeg"], archive["offset"]
+    return np.stack(
+        [
+            np.asarray(Image.open(io.BytesIO(jpeg[offset[i] : offset[i + 1]].tobytes())))
+            for i in rows
+        ]
+    )
+
+
+@lru_cache(maxsize=1)
+def _cifar10(split):
+    with np.load(_shared("cifar10", f"{split}.npz")) as archive:
+        return dict(archive)
+
+
+def _load_cifar10n(seed, n_train, n_test, n_val):
+    from sklearn_npll import PartialLabels
+
+    train = _cifar10("train")
+    rng = np.random.default_rng(seed)
+    rows, val_rows = _cut(rng.permutation(len(train["label"])), n_train, n_val)
+
+    def annotated(rows):
+        votes = train["human"][rows].astype(np.int64)
+        labels = PartialLabels.from_votes(votes, np.arange(10), data=_decode(train, rows))
+        return labels, train["label"][rows].astype(np.int64)
+
+    val = annotated(val_rows) if n_val else (None, None)
+    labels, y_train = annotated(rows)
+    test = _cifar10("test")
+    test_rows = rng.permutation(len(test["label"]))[:n_test]
+    X_test, y_test = _decode(test, test_rows), test["label"][test_rows].astype(np.int64)
+    return Task(labels, y_train, X_test, y_test, *val, kind="images")
+
+
+def swap_truth(candidates, y, eta, rng):
+    """Inject noise into given candidate sets.
+
+    With probability `eta` the true label leaves the set and a label drawn evenly from those
+    outside the set takes its place. Sets without the truth, and sets of all classes, stay.
+
+    Parameters
+    ----------
+    candidates : ndarray of shape (n_samples, n_classes), dtype bool
+        The sets.
+    y : ndarray of shape (n_samples,)
+        Column of the true label.
+    eta : float in [0, 1]
+        The probability.
+    rng : numpy.random.Generator
+        Source of the draws.
+
+    Returns
+    -------
+    candidates : ndarray of shape (n_samples, n_classes), dtype bool
+        Noisy sets, of the same sizes.
+    """
+    noisy = np.array(candidates, dtype=bool)
+    rows = np.arange(len(y))
+    swapped = (rng.random(len(y)) < eta) & noisy[rows, y] & ~noisy.all(axis=1)
+    entering = np.where(noisy, -1.0, rng.random(noisy.shape)).argmax(axis=1)
+    noisy[rows[swapped], y[swapped]] = False
+    noisy[rows[swapped], entering[swapped]] = True
+    return noisy
+
+
+def _load_pll(seed, n_train, n_test, n_val, *, name, eta):
+    """Load split `seed` of ten 10 % splits; seeds from 10 on begin with another permutation."""
+    from scipy.io import loadmat
+
+    from sklearn_npll import PartialLabels
+
+    raw = loadmat(_shared("pll", f"{name}.mat"))
+    X = np.asarray(raw["data"], dtype=np.float64)
+    candidates, y = (_dense(raw[key]).T for key in ("partial_target", "target"))
+    candidates, y = candidates.astype(bool), y.argmax(axis=1)
+    rows = np.random.default_rng(seed // 10).permutation(len(X))
+    folds = np.array_split(rows, 10)
+    test_rows = folds.pop(seed % 10)[:n_test]
+    rng = np.random.default_rng(seed)
+    rows, val_rows = _cut(rng.permutation(np.concatenate(folds)), n_train, n_val)
+    candidates = swap_truth(candidates, y, eta, rng)
+
+    def part(rows):
+        return PartialLabels.from_candidates(candidates[rows], data=X[rows]), y[rows]
+
+    val = part(val_rows) if n_val else (None, None)
+    return Task(*part(rows), X[test_rows], y[test_rows], *val)
+
+
+def _dense(matrix):
+    return matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
+
+
+def _load_caltech(seed, n_train, n_test, n_val, *, rule, value):
+    """Let one CLIP backbone annotate, and learn from the other's log-probabilities."""
+    from sklearn.model_selection import train_test_split
+
+    from sklearn_npll import PartialLabels
+
+    with np.load(_shared("clip", "caltech101_softmax.npz")) as raw:
+        raw = dict(raw)
+    y, classes = raw["classes"][raw["y"]], raw["classes"]
+    rows, test_rows = train_test_split(
+        np.arange(len(y)), test_size=0.3, stratify=y, random_state=seed
+    )
+    rows, val_rows = _cut(rows, n_train, n_val)
+    features = np.log(np.maximum(raw["vitb16"].astype(np.float64), 1e-12))
+    features = (features - features[rows].mean(axis=0)) / features[rows].std(axis=0)
+
+    def part(rows):
+        labels = PartialLabels.from_scores(
+            raw["vitb32"][rows], rule, value, data=features[rows], classes=classes
+        )
+        return labels, y[rows]
+
+    val = part(val_rows) if n_val else (None, None)
+    return Task(*part(rows), *part(test_rows[:n_test]), *val)
+
+
+# -- synthetic -----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def _synthetic_samples(name, seed, n_samples):
+    """Return samples, labels and, for instance-dependent noise, out-of-sample probabilities."""
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(seed)
+    if name == "digits":
+        X, y = load_digits(return_X_y=True)
+        rows = rng.permutation(len(X))[:n_samples]
+        X, y = X[rows], y[rows]
+    else:
+        centres = rng.normal(size=(10, 20)) * 0.9
+        y = rng.permutation(np.arange(n_samples) % 10)
+        X = centres[y] + rng.normal(size=(n_samples, 20))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
+    return X, y, cross_val_predict(model, X, y, cv=3, method="predict_proba")
+
+
+def _load_synthetic(seed, n_train, n_test, n_val, *, name, protocol, q, eta):
+    from sklearn_npll import PartialLabels
+    from sklearn_npll.datasets import make_candidates
+
+    X, y, proba = _synthetic_samples(name, seed, n_train + n_test + n_val)
+    candidates = make_candidates(
+        y,
+        protocol=protocol,
+        q=q,
+        eta=eta,
+        classes=np.arange(10),
+        proba=proba if protocol == "instance" else None,
+        random_state=seed,
+    )
+    test, rows = slice(None, n_test), slice(n_test, n_test + n_train)
+
+    def part(rows):
+        return PartialLabels.from_candidates(candidates[rows], data=X[rows]), y[rows]
+
+    val = part(slice(n_test + n_train, None)) if n_val else (None, None)
+    return Task(*part(rows), X[test], y[test], *val)
+
+
+def _synthetic_tasks():
+    """Both data sets: the q x eta grid under one protocol, its hardest cell under the others."""
+    cells = [("uniform", q, eta) for q in (0.1, 0.3) for eta in (0.1, 0.3)]
+    cells += [(protocol, 0.3, 0.3) for protocol in ("pico", "fredis", "instance")]
+    return {
+        f"{name}-{protocol}-q{q}-eta{eta}": partial(
+            _load_synthetic, name=name, protocol=protocol, q=q, eta=eta
+        )
+        for name in ("digits", "mixture")
+        for protocol, q, eta in cells
+    }
+
+
+def _all_suites():
+    suites = [
+        _fashion_suite(
+            "fashion",
+            "Fashion-MNIST images, annotated by the shipped model under three candidate rules",
+            "images",
+            "images",
+            IMAGES,
+            2000,
+        ),
+        _fashion_suite(
+            "fashion-embeddings",
+            "the same, learned from the model's image embeddings",
+            "features",
+            "embeddings",
+            FEATURES,
+            2000,
+        ),
+        Suite(
+            "cifar10n",
+            "CIFAR-10 images; candidates are the union of three human annotators",
+            "images",
+            tasks={"human-union": _load_cifar10n},
+            schedule={**IMAGES, "shared": {**IMAGES["shared"], "module": "resnet8_strided"}},
+            n_train=2000,
+            n_test=2000,
+            train_has=frozenset({"votes"}),
+            check=partial(_check_files, ("cifar10", "train.npz"), ("cifar10", "test.npz")),
+        ),
+        Suite(
+            "pll",
+            "lost and MSRCv2 on ten 10 % splits (seed = split), without and with injected noise",
+            "features",
+            tasks={
+                name + (f"-eta{eta}" if eta else ""): partial(_load_pll, name=name, eta=eta)
+                for name in ("lost", "MSRCv2")
+                for eta in (0, 0.1, 0.2, 0.3)
+            },
+            schedule=FEATURES,
+            n_val=50,
+            seeds=tuple(range(10)),
+            check=partial(_check_files, ("pll", "lost.mat"), ("pll", "MSRCv2.mat")),
+        ),
+        Suite(
+            "caltech-clip",
+            "Caltech-101: candidates from CLIP ViT-B/32, features from CLIP ViT-B/16",
+            "features",
+            tasks={
+                "cumulative-0.9": partial(_load_caltech, rule="cumulative", value=0.9),
+                "topk-3": partial(_load_caltech, rule="topk", value=3),
+            },
+            schedule=FEATURES,
+            train_has=frozenset({"scores"}),
+            test_has=frozenset({"scores"}),
+            check=partial(_check_files, ("clip", "caltech101_softmax.npz")),
+        ),
+        Suite(
+            "synthetic",
+            "digits and a Gaussian mixture under four noise protocols; needs no data",
+            "features",
+            tasks=_synthetic_tasks(),
+            schedule={**FEATURES, "shared": {**FEATURES["shared"], "max_epochs": 30}},
+            n_train=1000,
+            n_test=600,
+            n_val=50,
+            methods="cheap",
+        ),
+        paper_suite(),
+    ]
+    return {suite.name: suite for suite in suites}
+
+
+SUITES = _all_suites()

@@ -1,0 +1,96 @@
+"""Make Markdown tables and figures of the benchmark's results.
+
+Usage::
+
+    python benchmarks/report.py                                     # of benchmarks/results/suites
+    python benchmarks/report.py --input DIR --output docs/benchmarks
+
+Writes ``report.md`` and, beside it, one PNG a suite and one of the average ranks.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from npllbench import SUITES, read_rows, tables
+from npllbench.growth import exponents, read_growth
+
+RESULTS = Path(__file__).resolve().parent / "results" / "suites"
+TRACKS = {
+    "default": "default settings",
+    "tuned-label-free": "tuned by the approximated accuracy on held-out candidates",
+    "tuned-labelled": "tuned by the accuracy on a small labelled validation set",
+}
+RANKED = ("fashion", "fashion-embeddings", "cifar10n", "pll", "caltech-clip")
+
+
+def suite_section(path, output):
+    """Return the Markdown of one result file, and write its figure."""
+    rows = read_rows(path)
+    suite = SUITES.get(path.stem.removesuffix("_ablations"))
+    parts = [f"## {path.stem}\n", f"{suite.description}.\n" if suite else ""]
+    for track, text in TRACKS.items():
+        of_track = [row for row in rows if row["track"] == track]
+        if not any(row["status"] == "ok" for row in of_track):
+            continue
+        seeds = len({row["seed"] for row in of_track})
+        parts += [
+            f"Test accuracy (%), {text}: mean ± standard deviation over {seeds} seeds.\n",
+            tables.accuracy_table(rows, track),
+            "Paired over tasks and seeds.\n",
+            tables.paired_table(rows, track),
+        ]
+    if any(row["track"] == "default" and row["status"] == "ok" for row in rows):
+        figure = f"{path.stem}.png"
+        tables.plot_accuracy(rows, output / figure)
+        parts += [
+            f"![Test accuracy on {path.stem}]({figure})\n",
+            "Work, the mean over tasks and seeds.\n",
+            tables.work_table(rows),
+        ]
+    info = json.loads(path.with_suffix(".json").read_text())
+    runs = {(s.get("git"), s.get("command")) for s in info["sessions"]}
+    lines = [f"- `{command}` at revision {str(git)[:12]}" for git, command in sorted(runs, key=str)]
+    return "\n".join([*parts, "Made by\n", *lines, ""])
+
+
+def growth_section(path, output):
+    """Return the Markdown of the growth benchmark, and write its figure."""
+    rows = read_growth(path)
+    tables.plot_growth(rows, output / "growth.png")
+    seconds, memory = exponents(rows), exponents(rows, "memory_mb")
+    lines = [
+        [method, axis, f"{slope:.2f}", f"{memory.get((method, axis), float('nan')):.2f}"]
+        for (method, axis), slope in seconds.items()
+    ]
+    table = tables.markdown(["method", "size", "exponent of time", "exponent of memory"], lines)
+    return f"## Growth\n\n{table}\n![Time and memory of fit](growth.png)\n"
+
+
+def main(arguments=None):
+    """Write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--input", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="by default the folder report of the input")
+    args = parser.parse_args(arguments)
+    output = args.output or args.input / "report"
+    output.mkdir(parents=True, exist_ok=True)
+    parts = ["# Benchmark results\n"]
+    files = [p for p in sorted(args.input.glob("*.csv")) if p.with_suffix(".json").exists()]
+    ranked = [row for path in files if path.stem in RANKED for row in read_rows(path)]
+    if any(row["status"] == "ok" and row["track"] == "default" for row in ranked):
+        tables.plot_ranks(ranked, output / "ranks.png")
+        parts += [
+            "Average rank of the methods that have a result in every task of every suite here.\n",
+            tables.rank_table(ranked),
+            "![Average ranks](ranks.png)\n",
+        ]
+    parts += [suite_section(path, output) for path in files]
+    if (args.input / "growth.csv").exists():
+        parts.append(growth_section(args.input / "growth.csv", output))
+    (output / "report.md").write_text("\n".join(parts), encoding="utf-8")
+    print(output / "report.md")
+
+
+if __name__ == "__main__":
+    main()
