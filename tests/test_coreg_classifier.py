@@ -1275,12 +1275,13 @@ CHANGES = {
     "lr": 0.02,
     "momentum": 0.5,
     "weight_decay": 0.1,
+    "variant": "paper",
     "prior": None,
     "loss_window": 1,
     "clean_threshold": 0.9,
     "co_labelling": "own",
     "n_weak_views": 1,
-    "temperature": 1.0,
+    "temperature": 0.7,
     "use_unlabelled": False,
     "unlabelled_loss": "paper",
     "unlabelled_weight": 0.0,
@@ -1451,13 +1452,29 @@ def test_bad_prior(prior, message):
 
 
 def test_prior():
-    uniform, even = classifier().fit(X, Y), classifier(prior=[2, 2, 2]).fit(X, Y)
+    uniform, even = classifier(prior="uniform").fit(X, Y), classifier(prior=[2, 2, 2]).fit(X, Y)
     assert_same_fit(uniform, even)
     scores = np.tile(np.float32([0.5, 0.25, 0.25]), (60, 1))
     labels = PartialLabels(X, NAMES, Y, scores=scores)
     annotator = classifier(prior="annotator").fit(labels)
     assert same_probabilities(annotator, classifier(prior=[2, 1, 1]).fit(labels))
     assert not same_probabilities(annotator, classifier(prior="estimated").fit(labels))
+    # equal weight in each set: rows of one, two and three candidates; the last is no label
+    sets = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 0, 1]])
+    rows = np.resize(sets, (len(X), 3))
+    shares = [1.5, 0.5, 1]
+    assert len(X) % 4 == 0
+    candidates = classifier(prior="candidates").fit(X, rows)
+    assert same_probabilities(candidates, classifier(prior=shares).fit(X, rows))
+
+
+def test_variants():
+    robust, paper = classifier().fit(X, Y), classifier(variant="paper").fit(X, Y)
+    spelt = {"prior": "candidates", "temperature": 1.0}
+    assert same_probabilities(robust, classifier(variant="paper", **spelt).fit(X, Y))
+    spelt = {"prior": "uniform", "temperature": 0.5}
+    assert same_probabilities(paper, classifier(**spelt).fit(X, Y))
+    assert not same_probabilities(robust, paper)
 
 
 def test_batch_size_auto(fitted):

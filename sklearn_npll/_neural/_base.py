@@ -285,6 +285,10 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         """Check X and y; a method changes here what it learns from."""
         return check_problem(X, y)
 
+    def _settings(self):
+        """Return what the net reads: the parameters, and settings that are none."""
+        return {**self._fixed, **self.get_params(deep=False)}
+
     def _make_training(self, problem, views, device):
         """Put a checked problem on the device; a method adds here what it needs."""
         return TrainingData(
@@ -382,7 +386,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         if batch_size == "auto":
             batch_size = min(256, max(8, n // 16))
         mean, scale, shape = _input_statistics(data)
-        method = SimpleNamespace(**self._fixed, **self.get_params(deep=False))
+        method = SimpleNamespace(**self._settings())
         net = self._net_class(
             NetworkEnsemble,
             method=method,

@@ -96,9 +96,11 @@ class ProgressLine(Callback):
 
 def progress_line(row, max_epochs):
     """Describe one row of the history in a line, with what it has."""
+    row = dict(row)
+    losses = [row.get(f"loss_{name}") for name in ("partial", "warm_up", "train")]
+    row["loss"] = next((loss for loss in losses if loss is not None), None)
     figures = [
-        ("loss", "loss_warm_up", "7.4f"),
-        ("loss", "loss_partial", "7.4f"),
+        ("loss", "loss", "7.4f"),
         ("partial", "partial_share", "6.1%"),
         ("changed", "label_change_rate", "6.1%"),
         ("covering", "covering_rate", "6.1%"),
