@@ -352,6 +352,25 @@ def test_reliable_rows():
     assert rules.reliable_rows(votes, 0.5).tolist() == [True, False, True, False, False, True]
 
 
+@pytest.mark.parametrize("n_neighbors", [1, 2, 9])
+def test_neighbour_contrast(n_neighbors):
+    query = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    entries = torch.tensor([[0.8, 0.6], [0.6, -0.8], [1.0, 0.0], [0.0, -1.0]])
+    own = torch.tensor([0, 1])  # the nearest are 2, 0, 1 and 0, 2, 3
+    # similarities / 0.5, those that attract first: the own key and the nearest, each once
+    attracting = {
+        1: ([1.6, 2.0], [-1.6, 1.2]),
+        2: ([1.6, 2.0], [-1.6, 1.2, 0.0]),
+        9: ([1.6, 1.2, 2.0, 0.0], [1.2, -1.6, 0.0, -2.0]),
+    }
+    expected = 0.0
+    for attracts, counted in zip(attracting[n_neighbors], attracting[9]):
+        normaliser = math.log(sum(math.exp(s) for s in counted))
+        expected += (normaliser - sum(attracts) / len(attracts)) / 2
+    loss = rules.neighbour_contrast(query, entries, own, n_neighbors, 0.5)
+    assert value(loss) == near(expected)
+
+
 # ------------------------------------------------------------------ single noisy labels
 
 LABEL = torch.tensor([0, 2])

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from sklearn_npll.coreg._losses import (
     candidate_nll,
+    contrastive_group,
     contrastive_loss,
     contrastive_masks,
     kl_divergence,
@@ -131,9 +132,25 @@ MASKS = {
 }
 
 
+def pairs(label, partial, entry_label, entry_partial, mode, n_classes=3):
+    """Spread the masks of groups over the entries, of which the first are the queries' own keys."""
+    group = contrastive_group(entry_label, entry_partial)
+    positive, counted = contrastive_masks(label, partial, n_classes, mode)
+    own = torch.eye(len(label), len(entry_label), dtype=torch.bool)
+    return positive[group].T | own, counted[group].T | own
+
+
+def loss_of(query, entries, entry_label, entry_partial, mode, temperature, n_classes=3):
+    """Return the loss of queries whose own keys are the first entries."""
+    n = len(query)
+    group = contrastive_group(entry_label, entry_partial)
+    masks = contrastive_masks(entry_label[:n], entry_partial[:n], n_classes, mode)
+    return contrastive_loss(query, entries, group, torch.arange(n), *masks, temperature)
+
+
 @pytest.mark.parametrize("mode", MASKS)
 def test_contrastive_masks(mode):
-    masks = contrastive_masks(LABEL, IN_PARTIAL, ENTRY_LABEL, ENTRY_IN_PARTIAL, mode)
+    masks = pairs(LABEL, IN_PARTIAL, ENTRY_LABEL, ENTRY_IN_PARTIAL, mode)
     for mask, expected in zip(masks, MASKS[mode]):
         assert mask.tolist() == torch.tensor(expected).bool().tolist()
 
@@ -143,7 +160,7 @@ def test_contrastive_masks_against_a_loop(mode):
     n, m, n_classes = 20, 50, 4
     entry_label, entry_partial = torch.randint(n_classes, (m,)), torch.rand(m) < 0.6
     label, partial = entry_label[:n], entry_partial[:n]
-    positive, counted = contrastive_masks(label, partial, entry_label, entry_partial, mode)
+    positive, counted = pairs(label, partial, entry_label, entry_partial, mode, n_classes)
     for i in range(n):
         for j in range(m):
             same, both = bool(label[i] == entry_label[j]), bool(partial[i] & entry_partial[j])
@@ -158,37 +175,68 @@ def test_contrastive_masks_against_a_loop(mode):
 def test_contrastive_loss_by_hand():
     query = torch.tensor([[1.0, 0.0]])
     entries = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.6, 0.8]])
-    positive = torch.tensor([[True, True, False, False]])
-    counted = torch.tensor([[True, True, True, False]])  # the last is ignored
+    own, group = torch.tensor([0]), torch.tensor([1, 1, 2, 0])
+    positive = torch.tensor([[False], [True], [False]])
+    counted = torch.tensor([[False], [True], [True]])  # group 0, the last entry, is ignored
     # similarities / 0.5: 2, 0, -2; two positives of mean 1
     expected = math.log(math.exp(2) + 1 + math.exp(-2)) - (2 + 0) / 2
-    assert contrastive_loss(query, entries, positive, counted, 0.5).item() == pytest.approx(
-        expected
-    )
+    loss = contrastive_loss(query, entries, group, own, positive, counted, 0.5)
+    assert loss.item() == pytest.approx(expected)
 
 
-def test_contrastive_loss_against_a_loop():
-    n, m = 6, 15
-    query = F.normalize(torch.randn(n, 8), dim=1)
-    entries = F.normalize(torch.randn(m, 8), dim=1)
-    entry_label, entry_partial = torch.randint(3, (m,)), torch.rand(m) < 0.5
-    masks = contrastive_masks(
-        entry_label[:n], entry_partial[:n], entry_label, entry_partial, "noise_tolerant"
-    )
-    expected = []
+def test_own_key_attracts_from_an_ignored_group():
+    query = torch.tensor([[1.0, 0.0]])
+    entries = torch.tensor([[0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]])
+    own, group = torch.tensor([1]), torch.tensor([1, 1, 2])
+    positive = torch.zeros(3, 1, dtype=torch.bool)
+    counted = torch.tensor([[False], [False], [True]])
+    # of group 1 only the own key counts: similarities / 0.5 are 1.2 and -2
+    expected = math.log(math.exp(1.2) + math.exp(-2)) - 1.2
+    loss = contrastive_loss(query, entries, group, own, positive, counted, 0.5)
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("n_classes", [2, 1000])
+@pytest.mark.parametrize("m", [6, 40])  # nothing but own keys, or a queue as well
+@pytest.mark.parametrize("temperature", [1e-4, 0.005, 0.07, 1.0])
+@pytest.mark.parametrize("mode", MASKS)
+def test_contrastive_loss_against_a_loop(mode, temperature, m, n_classes):
+    n = 6
+    query = F.normalize(torch.randn(n, 8, dtype=torch.float64), dim=1).requires_grad_()
+    entries = F.normalize(torch.randn(m, 8, dtype=torch.float64), dim=1)
+    entries[m // 2 :] = F.normalize(-query.detach().sum(0), dim=0)  # far from all
+    entry_label = torch.randint(n_classes - 2, n_classes, (m,))
+    entry_partial = torch.rand(m) < 0.5
+    rows = []
     for i in range(n):
-        exp = [math.exp(float(query[i] @ entries[j]) / 0.07) for j in range(m)]
-        denominator = sum(exp[j] for j in range(m) if masks[1][i, j])
-        terms = [-math.log(exp[j] / denominator) for j in range(m) if masks[0][i, j]]
-        expected.append(sum(terms) / len(terms))
-    loss = contrastive_loss(query, entries, *masks, 0.07)
-    assert loss.item() == pytest.approx(sum(expected) / n, rel=1e-5)
+        attracting, counted = [], []
+        for j in range(m):
+            similarity = query[i] @ entries[j] / temperature
+            same = entry_label[i] == entry_label[j]
+            both = entry_partial[i] & entry_partial[j]
+            if i == j or (same and {"noise_tolerant": both, "supcon": True}.get(mode, False)):
+                attracting.append(similarity)
+            if i == j or mode != "noise_tolerant" or both or not same:
+                counted.append(similarity)
+        rows.append(torch.stack(counted).logsumexp(0) - torch.stack(attracting).mean())
+    expected = torch.stack(rows).mean()
+    (gradient,) = torch.autograd.grad(expected, query)
+
+    single = query.detach().float().requires_grad_()
+    loss = loss_of(
+        single, entries.float(), entry_label, entry_partial, mode, temperature, n_classes
+    )
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
+    torch.testing.assert_close(single.grad, gradient.float(), rtol=1e-3, atol=1e-4 / temperature)
 
 
-def test_ignored_entries_get_no_gradient():
+@pytest.mark.parametrize("temperature", [0.005, 0.07])
+def test_ignored_entries_get_no_gradient(temperature):
+    entries = F.normalize(torch.randn(3, 4), dim=1).requires_grad_()
     query = F.normalize(torch.randn(2, 4), dim=1)
-    entries = torch.randn(3, 4, requires_grad=True)
-    positive = torch.tensor([[True, False, False], [False, True, False]])
-    contrastive_loss(query, entries, positive, positive | False, 0.07).backward()
+    own, group = torch.tensor([0, 1]), torch.tensor([0, 1, 2])
+    positive = torch.eye(3, 2, dtype=torch.bool)
+    contrastive_loss(query, entries, group, own, positive, positive, temperature).backward()
     assert entries.grad.isfinite().all()
     assert not entries.grad[2].any()

@@ -10,6 +10,7 @@ from .._neural._base import NeuralClassifier, learner
 from .._neural._net import mix_up
 from ..coreg._division import rescale_candidates, update_prototypes
 from ..coreg._losses import (
+    contrastive_group,
     contrastive_loss,
     contrastive_masks,
     prototype_logits,
@@ -20,6 +21,7 @@ from ._rules import (
     alim_target,
     alim_weight,
     nearest_share,
+    neighbour_contrast,
     uniform_confidence,
     weighted_cross_entropy,
 )
@@ -71,19 +73,17 @@ class PiCONet(ContrastiveRuleNet):
         momentum = self.method.prototype_momentum
         self.prototypes_ = update_prototypes(self.prototypes_, query.detach(), label, momentum)
 
-    def contrast(self, query, entries, positive, counted):
-        """Return the contrastive loss."""
-        return contrastive_loss(
-            query, entries, positive, counted, self.method.contrastive_temperature
-        )
+    def contrast(self, query, own, label, reliable, entries, group, mode):
+        """Return the contrastive loss of queries, whose own keys are the entries `own`."""
+        masks = contrastive_masks(label, reliable, len(self.prototypes_), mode)
+        temperature = self.method.contrastive_temperature
+        return contrastive_loss(query, entries, group, own, *masks, temperature)
 
-    def entries(self, key, label, reliable=None):
-        """Return the keys of a batch and of the queue with their labels, and push the batch."""
-        if reliable is None:
-            reliable = torch.ones_like(label, dtype=torch.bool)
-        found = self.queues_[0].entries(key, label, reliable)
+    def entries(self, key, label, reliable):
+        """Return the keys of a batch and of the queue with their groups, and push the batch."""
+        entries, *described = self.queues_[0].entries(key, label, reliable)
         self.queues_[0].push(key, label, reliable)
-        return found
+        return entries, contrastive_group(*described)
 
     def batch_loss(self, data, rows):
         """Return the loss of a batch."""
@@ -93,11 +93,13 @@ class PiCONet(ContrastiveRuleNet):
             self.update_confidence(rows, self.pseudo_label(query, candidates))
         self.update_prototypes(query, label)
         loss = weighted_cross_entropy(logits, self.memory_["confidence"][rows], candidates)
-        entries, entry_label, trusted = self.entries(key, label)
+        own = torch.arange(len(rows), device=label.device)
         everywhere = torch.ones_like(label, dtype=torch.bool)
         mode = "moco" if self.warming_up else "supcon"
-        masks = contrastive_masks(label, everywhere, entry_label, trusted, mode)
-        return loss + method.contrastive_weight * self.contrast(query, entries, *masks)
+        found = self.entries(key, label, everywhere)
+        return loss + method.contrastive_weight * self.contrast(
+            query, own, label, everywhere, *found, mode
+        )
 
     def label_distributions(self, proba, data):
         """Return the confidences after the last epoch."""
@@ -206,31 +208,31 @@ class PiCOPlusNet(NoiseRateMixin, PiCONet):
 
         target, reliable = memory["confidence"][rows], memory["reliable"][rows]
         guess = (similarity / method.guess_temperature).softmax(1)
-        entries, entry_label, trusted = self.entries(key, label, reliable)
+        own = torch.arange(len(rows), device=label.device)
+        found = self.entries(key, label, reliable)
         if self.warming_up:
-            everywhere = torch.ones_like(reliable)
-            masks = contrastive_masks(label, everywhere, entry_label, trusted, "moco")
             loss = weighted_cross_entropy(logits, target, candidates)
-            return loss + method.contrastive_weight * self.contrast(query, entries, *masks)
+            return loss + method.contrastive_weight * self.contrast(
+                query, own, label, reliable, *found, "moco"
+            )
 
         loss = 0.0
         if reliable.any():
-            masks = contrastive_masks(label, reliable, entry_label, trusted, "noise_tolerant")
-            masks = [mask[reliable] for mask in masks]
+            parts = (part[reliable] for part in (query, own, label, reliable))
             clean = soft_cross_entropy(logits[reliable], target[reliable])
             clean = clean + method.contrastive_weight * self.contrast(
-                query[reliable], entries, *masks
+                *parts, *found, "noise_tolerant"
             )
             loss = loss + 2 * clean
         noisy = ~reliable
         if noisy.any():
-            own, counted = contrastive_masks(label, reliable, entry_label, trusted, "moco")
-            same = own | (guess.argmax(1)[:, None] == entry_label)
-            near = (query.detach() @ entries.T).topk(min(method.n_neighbors, len(entries)))[1]
-            near = own.scatter(1, near, True)
+            parts = (part[noisy] for part in (query, own, guess.argmax(1), reliable))
             rest = soft_cross_entropy(logits[noisy], guess[noisy])
-            for positive in (same, near):
-                rest = rest + self.contrast(query[noisy], entries, positive[noisy], counted[noisy])
+            rest = rest + self.contrast(*parts, *found, "supcon")
+            rest = rest + neighbour_contrast(
+                query[noisy], found[0], own[noisy], method.n_neighbors,
+                method.contrastive_temperature,
+            )  # fmt: skip
             loss = loss + method.noisy_weight * rest
         mixed_target = torch.where(reliable[:, None], target, guess)
         inputs, other, share = mix_up(inputs, mixed_target, method.mixup_alpha)
@@ -329,11 +331,13 @@ class ALIMNet(NoiseRateMixin, PiCONet):
             label = rescale_candidates(logits.detach().softmax(1), candidates).argmax(1)
             proba = (self.similarity(query) / method.prototype_temperature).softmax(1)
             self.update_prototypes(query, label)
-            entries, entry_label, trusted = self.entries(key, label)
+            own = torch.arange(len(rows), device=label.device)
             everywhere = torch.ones_like(label, dtype=torch.bool)
             mode = "moco" if self.epoch_ == 0 else "supcon"
-            masks = contrastive_masks(label, everywhere, entry_label, trusted, mode)
-            loss = method.contrastive_weight * self.contrast(query, entries, *masks)
+            found = self.entries(key, label, everywhere)
+            loss = method.contrastive_weight * self.contrast(
+                query, own, label, everywhere, *found, mode
+            )
         else:
             proba = logits.detach().softmax(1)
         self.remember(data, rows, proba)

@@ -401,6 +401,32 @@ def nearest_share(similarity, label, share):
     return _top_share(similarity, label, share)
 
 
+def neighbour_contrast(query, entries, own, n_neighbors, temperature):
+    """Contrastive loss in which the most similar entries attract, and the own key (PiCO+).
+
+    Parameters
+    ----------
+    query : Tensor of shape (n, p)
+        L2-normalised projections.
+    entries : Tensor of shape (m, p)
+        L2-normalised keys.
+    own : int Tensor of shape (n,)
+        Where the own key of each query is among the entries.
+    n_neighbors : int
+        Number of entries that attract; all of them if there are no more.
+    temperature : float
+
+    Returns
+    -------
+    Tensor of shape ()
+    """
+    similarity = query @ entries.T / temperature
+    near = similarity.detach().topk(min(n_neighbors, len(entries)))[1]
+    attracts = torch.zeros_like(similarity).scatter_(1, near, 1.0).scatter_(1, own[:, None], 1.0)
+    attraction = (similarity * attracts).sum(1) / attracts.sum(1)
+    return (similarity.logsumexp(1) - attraction).mean()
+
+
 def generalised_cross_entropy(logits, label, q=0.7):
     """Mean of ``(1 - p^q) / q``, Zhang and Sabuncu (NeurIPS 2018).
 

@@ -7,6 +7,9 @@ dimensions of the projection. Equation numbers are those of Wang et al. (AAAI 20
 import torch
 import torch.nn.functional as F
 
+# the exponential of a larger similarity, summed over many entries, might leave single precision
+MAX_EXPONENT = 60
+
 
 def candidate_nll(logits, candidates):
     """Negative log of the probability mass on the candidates, the first term of Eq. 1.
@@ -100,15 +103,33 @@ def kl_divergence(logits, target):
     return F.kl_div(logits.log_softmax(1), target, reduction="batchmean")
 
 
-def contrastive_masks(label, in_partial, entry_label, entry_in_partial, mode):
-    """Which entries attract a query and which enter the denominator, Eq. 11.
+def contrastive_group(label, in_partial):
+    """Number the groups of entries, by pseudo-label and split: 2 * label + in_partial.
+
+    Parameters
+    ----------
+    label, in_partial : Tensor of shape (m,)
+        Pseudo-label of each entry, and whether it lies in the partial split.
+
+    Returns
+    -------
+    int Tensor of shape (m,)
+    """
+    return 2 * label + in_partial
+
+
+def contrastive_masks(label, in_partial, n_classes, mode):
+    """Which groups of entries attract a query and which enter the denominator, Eq. 11.
+
+    All entries of a `contrastive_group` are alike to a query, except for its own key, which
+    attracts in any mode and from any group. The masks do not tell it apart.
 
     Parameters
     ----------
     label, in_partial : Tensor of shape (n,)
         Pseudo-label of each query, and whether it lies in the partial split.
-    entry_label, entry_in_partial : Tensor of shape (m,)
-        The same of the entries; the first n entries are the queries' own keys, in order.
+    n_classes : int
+        C.
     mode : {"noise_tolerant", "supcon", "moco"}
         - "noise_tolerant": a pair with the same pseudo-label attracts when both are in the partial
           split and is ignored otherwise;
@@ -117,19 +138,19 @@ def contrastive_masks(label, in_partial, entry_label, entry_in_partial, mode):
 
     Returns
     -------
-    positive, counted : bool Tensors of shape (n, m)
+    positive, counted : bool Tensors of shape (2 C, n)
     """
-    own = torch.eye(len(label), len(entry_label), dtype=torch.bool, device=label.device)
+    group = torch.arange(2 * n_classes, device=label.device)[:, None]
+    same = label == group // 2
     if mode == "moco":
-        return own, torch.ones_like(own)
-    same = label[:, None] == entry_label
+        return torch.zeros_like(same), torch.ones_like(same)
     if mode == "supcon":
-        return same | own, torch.ones_like(own)
-    positive = (same & in_partial[:, None] & entry_in_partial) | own
+        return same, torch.ones_like(same)
+    positive = same & in_partial & (group % 2 == 1)
     return positive, positive | ~same
 
 
-def contrastive_loss(query, entries, positive, counted, temperature):
+def contrastive_loss(query, entries, group, own, positive, counted, temperature):
     """Noise-tolerant supervised contrastive loss, Eq. 11.
 
     Parameters
@@ -138,8 +159,12 @@ def contrastive_loss(query, entries, positive, counted, temperature):
         L2-normalised projections.
     entries : Tensor of shape (m, p)
         L2-normalised keys.
-    positive, counted : bool Tensor of shape (n, m)
-        See `contrastive_masks`; each row has a positive, and positives are counted.
+    group : int Tensor of shape (m,)
+        See `contrastive_group`.
+    own : int Tensor of shape (n,)
+        Where the own key of each query is among the entries; it attracts and is counted.
+    positive, counted : bool Tensor of shape (2 C, n)
+        See `contrastive_masks`; positives are counted.
     temperature : float
 
     Returns
@@ -147,7 +172,22 @@ def contrastive_loss(query, entries, positive, counted, temperature):
     Tensor of shape ()
     """
     query = query / temperature
-    normaliser = (query @ entries.T).masked_fill(~counted, -torch.inf).logsumexp(1)
+    row = torch.arange(len(query), device=query.device)
+    own_similarity = (query * entries[own]).sum(1)
+    similarity = entries @ query.T
+    # A mask of all pairs, a logarithm and a maximum of each would cost more than the similarities.
+    if 1 / temperature < MAX_EXPONENT:
+        mass = similarity.new_zeros(counted.shape).index_add(0, group, similarity.exp_())
+        lacks_own = ~counted[group[own], row]
+        normaliser = ((mass * counted).sum(0) + lacks_own * own_similarity.exp()).log()
+    else:
+        ignored = ~counted[group]
+        ignored[own, row] = False
+        normaliser = similarity.masked_fill(ignored, -torch.inf).logsumexp(0)
     # the mean similarity to the positives is the similarity to their mean
-    attraction = (query * (positive.to(entries.dtype) @ entries)).sum(1) / positive.sum(1)
-    return (normaliser - attraction).mean()
+    key_sum = entries.new_zeros(len(positive), entries.shape[1]).index_add(0, group, entries)
+    size = group.bincount(minlength=len(positive)).to(query.dtype)
+    lacks_own = ~positive[group[own], row]
+    positive = positive.T.to(query.dtype)
+    attraction = (query * (positive @ key_sum)).sum(1) + lacks_own * own_similarity
+    return (normaliser - attraction / (positive @ size + lacks_own)).mean()

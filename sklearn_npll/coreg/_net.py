@@ -19,6 +19,7 @@ from ._division import (
     update_prototypes,
 )
 from ._losses import (
+    contrastive_group,
     contrastive_loss,
     contrastive_masks,
     kl_divergence,
@@ -257,13 +258,15 @@ class CoRegNet(ContrastiveNet):
             loss = loss + method.prototype_weight * term
         if method.contrastive != "none":
             key = self.encode_keys(k, second)
-            in_partial = torch.arange(len(rows), device=label.device) < n_partial
+            own = torch.arange(len(rows), device=label.device)
+            in_partial = own < n_partial
             queue = self.queues_[k]
             entries, entry_label, entry_partial = queue.entries(key, label, in_partial)
-            masks = contrastive_masks(
-                label, in_partial, entry_label, entry_partial, method.contrastive
+            group = contrastive_group(entry_label, entry_partial)
+            masks = contrastive_masks(label, in_partial, target.shape[1], method.contrastive)
+            term = contrastive_loss(
+                query, entries, group, own, *masks, method.contrastive_temperature
             )
-            term = contrastive_loss(query, entries, *masks, method.contrastive_temperature)
             queue.push(key, label, in_partial)
             self.collect(contrastive=term)
             loss = loss + method.contrastive_weight * term
