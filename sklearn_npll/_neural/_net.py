@@ -82,7 +82,7 @@ def mix_up(inputs, target, alpha):
     share = torch.distributions.Beta(alpha, alpha).sample().item()
     share = max(share, 1 - share)
     order = torch.randperm(len(inputs), device=inputs.device)
-    return share * inputs + (1 - share) * inputs[order], target[order], share
+    return inputs.index_select(0, order).lerp_(inputs, share), target[order], share
 
 
 class ProgressLine(Callback):

@@ -273,10 +273,10 @@ class FeatureViews:
 
     def plain(self, rows):
         """Return the features as they are, float (n, n_features)."""
-        return self.features[rows]
+        return self.features.index_select(0, rows)  # several times faster than indexing
 
     def _noisy(self, features, noise):
-        return features + noise * self.scale * torch.randn_like(features)
+        return torch.randn_like(features).mul_(noise * self.scale).add_(features)
 
     def weak(self, rows):
         """Return one weak view of each row."""
@@ -291,5 +291,5 @@ class FeatureViews:
         if self.strong_transform is not None:
             return self.strong_transform(features)
         features = self._noisy(features, self.strong_noise)
-        dropped = torch.rand_like(features) < self.dropout
-        return torch.where(dropped, self.mean, features)
+        dropped = torch.rand_like(features).lt_(self.dropout)
+        return features.lerp_(self.mean, dropped)  # exact for weights of 0 and 1
