@@ -252,10 +252,14 @@ def template_probabilities(embeddings, text, logit_scale):
     >>> template_probabilities(image, text, np.log(3)).round(2)
     array([[[0.75, 0.25]]])
     """
+    import torch
+
     n_templates, n_classes, n_dimensions = text.shape
     # The images are scaled, not the prompts, of which there may be a hundred thousand.
-    scaled = embeddings * embeddings.dtype.type(logit_scale)
-    logits = scaled @ text.reshape(-1, n_dimensions).T
+    scaled = torch.from_numpy(embeddings * embeddings.dtype.type(logit_scale))
+    # By torch, as idle threads of NumPy's OpenBLAS keep cores busy that the model is to run on.
+    prompts = torch.from_numpy(np.require(text, requirements="W").reshape(-1, n_dimensions))
+    logits = (scaled @ prompts.T).numpy()
     logits = logits.reshape(len(embeddings), n_templates, n_classes)
     logits -= logits.max(axis=2, keepdims=True)
     np.exp(logits, out=logits)
