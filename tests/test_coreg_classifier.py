@@ -36,6 +36,7 @@ from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll._neural import _base
 from sklearn_npll._neural._checkpoint import fingerprint
 from sklearn_npll._neural._net import cosine_factor
+from sklearn_npll.coreg._classifier import effective_classes
 from sklearn_npll.model_selection import (
     approximated_accuracy_scorer,
     covering_rate_scorer,
@@ -1275,7 +1276,7 @@ CHANGES = {
     "lr": 0.02,
     "momentum": 0.5,
     "weight_decay": 0.1,
-    "variant": "paper",
+    "variant": "robust",
     "prior": None,
     "loss_window": 1,
     "clean_threshold": 0.9,
@@ -1468,13 +1469,23 @@ def test_prior():
     assert same_probabilities(candidates, classifier(prior=shares).fit(X, rows))
 
 
+def test_effective_classes():
+    assert effective_classes(np.full(4, 0.25)) == pytest.approx(4)
+    assert effective_classes(np.array([0.5, 0.5, 0, 0])) == pytest.approx(2)
+    # 0.5 log 2 + 0.5 log 4 = 1.5 log 2
+    assert effective_classes(np.array([0.5, 0.25, 0.25])) == pytest.approx(2**1.5)
+
+
 def test_variants():
-    robust, paper = classifier().fit(X, Y), classifier(variant="paper").fit(X, Y)
-    spelt = {"prior": "candidates", "temperature": 1.0}
-    assert same_probabilities(robust, classifier(variant="paper", **spelt).fit(X, Y))
-    spelt = {"prior": "uniform", "temperature": 0.5}
-    assert same_probabilities(paper, classifier(**spelt).fit(X, Y))
-    assert not same_probabilities(robust, paper)
+    paper = classifier(variant="paper").fit(X, Y)
+    assert_same_fit(paper, classifier(prior="uniform", temperature=0.5).fit(X, Y))
+    assert_same_fit(paper, classifier().fit(X, Y))
+    balanced = classifier(variant="robust").fit(X, Y)
+    assert_same_fit(balanced, classifier(prior="uniform", temperature=1.0).fit(X, Y))
+    rows = np.resize([[1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], (60, 3))
+    imbalanced = classifier(variant="robust").fit(X, rows)
+    assert_same_fit(imbalanced, classifier(prior="candidates", temperature=1.0).fit(X, rows))
+    assert not same_probabilities(imbalanced, classifier(prior="uniform").fit(X, rows))
 
 
 def test_batch_size_auto(fitted):

@@ -296,6 +296,7 @@ def _self_training():
 
 
 _coreg("Co-Reg")
+_coreg("Co-Reg (robust)", variant="robust")
 
 _network("CC", "CCClassifier")
 _network("PRODEN", "PRODENClassifier")

@@ -11,9 +11,23 @@ from ._net import CoRegNet
 
 # What "auto" stands for.
 VARIANTS = {
-    "robust": {"prior": "candidates", "temperature": 1.0},
+    "robust": {"prior": "auto", "temperature": 1.0},
     "paper": {"prior": "uniform", "temperature": 0.5},
 }
+# Share of the classes that must effectively be named for the classes to be taken as balanced.
+BALANCED = 0.8
+
+
+def candidate_shares(candidates):
+    """Return the mean of the candidate sets (n, C) with equal weight in each; all-ones rows no."""
+    labelled = candidates[~candidates.all(1)]
+    return (labelled / labelled.sum(1, keepdims=True)).mean(0)
+
+
+def effective_classes(shares):
+    """Return the exponential of the entropy of class shares (C,): C if they are equal."""
+    shares = shares[shares > 0]
+    return np.exp(-(shares * np.log(shares)).sum())
 
 
 @learner
@@ -30,9 +44,10 @@ class CoRegClassifier(PairClassifier):
     {shared_parameters}
     warm_up : int, default=10
         Epochs in which each network learns from the candidates alone (Eq. 1-3). The paper takes 50.
-    variant : {"robust", "paper"}, default="robust"
-        What "auto" means for `prior` and `temperature`: "candidates" and 1, which do better on
-        imbalanced classes and in short trainings; or "uniform" and 0.5, the authors' setting.
+    variant : {"paper", "robust"}, default="paper"
+        What "auto" means for `prior` and `temperature`. "paper" is the authors' setting, "uniform"
+        and 0.5. "robust" does not sharpen, and takes "uniform" only where the candidates name the
+        classes about equally often, else "candidates": it does much better on imbalanced classes.
     prior : {"auto", "uniform", "candidates", "annotator", "estimated"}, array-like of shape \
 (n_classes,) or None, default="auto"
         Class shares that the predictions are aligned to before the division: equal shares, the mean
@@ -174,7 +189,7 @@ class CoRegClassifier(PairClassifier):
     _samples_per_row = None  # the partial split decides
 
     warm_up: int = 10
-    variant: str = "robust"
+    variant: str = "paper"
     prior: object = "auto"
     loss_window: int = 5
     clean_threshold: float = 0.5
@@ -218,9 +233,10 @@ class CoRegClassifier(PairClassifier):
             return prior
         if isinstance(prior, str) and prior == "uniform":
             prior = np.ones(n_classes)
-        elif isinstance(prior, str) and prior == "candidates":
-            labelled = problem.candidates[~problem.candidates.all(1)]
-            prior = (labelled / labelled.sum(1, keepdims=True)).mean(0)
+        elif isinstance(prior, str) and prior in ("auto", "candidates"):
+            shares = candidate_shares(problem.candidates)
+            even = prior == "auto" and effective_classes(shares) >= BALANCED * n_classes
+            prior = np.ones(n_classes) if even else shares
         elif isinstance(prior, str):
             if problem.scores is None:
                 raise ValueError(
