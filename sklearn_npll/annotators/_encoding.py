@@ -326,7 +326,11 @@ def _load(encoder, samples, rows, cache):
         errors = [image for image in decoded.values() if isinstance(image, ImageReadError)]
         new = [i for i in new if not isinstance(decoded[i], ImageReadError)]
         images = [decoded[i] for i in new]
-    return _Part(keys, stored, new, encoder.prepare(images) if new else None, errors)
+    # Arrays are resized by torch, whose threads would here compete with the model's for the cores.
+    later = isinstance(images, np.ndarray) and getattr(encoder, "device", None) == "cpu"
+    if new and not later:
+        images = encoder.prepare(images)
+    return _Part(keys, stored, new, images, errors)
 
 
 def _encode(encoder, parts, n_dimensions, cache):
@@ -340,7 +344,9 @@ def _encode(encoder, parts, n_dimensions, cache):
     offsets = np.cumsum([0, *(len(part.keys) for part in parts)])
     new = [offset + i for offset, part in zip(offsets, parts) for i in part.new]
     if new:
-        prepared = encoder.join([part.prepared for part in parts if part.new])
+        prepared = [part.prepared for part in parts if part.new]
+        prepared = [encoder.prepare(p) if isinstance(p, np.ndarray) else p for p in prepared]
+        prepared = encoder.join(prepared)
         encoded = _check_encoded(encoder.encode_image(prepared), len(new), "image", n_dimensions)
         embeddings[new] = _normalise(encoded)
         if cache is not None:
