@@ -134,7 +134,7 @@ def parse_arguments():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--n-small", type=int, default=2000)
     parser.add_argument("--n-large", type=int, default=200_000)
-    parser.add_argument("--output", help="default: benchmarks/results/bench_annotate.json")
+    parser.add_argument("--output", help="default: benchmarks/results/annotate.json")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -149,7 +149,7 @@ def main():
         "throughput": measure_throughput(arguments),
         "memory": measure_memory(arguments),
     }
-    write_result("bench_annotate", result, arguments.output)
+    write_result("annotate", result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -137,6 +137,7 @@ def test_factories_get_what_they_accept():
     check(network, (3, 8, 9), 4)
     wide = build_network(functools.partial(TinyConv, width=7), (3, 8, 9), 4)
     assert wide.head.in_features == 7
+    check(build_network(lambda **shape: tiny(**shape), (6,), 4), (6,), 4)
 
 
 def test_unknown_name():
@@ -144,9 +145,11 @@ def test_unknown_name():
         build_network("resnet_8", (1, 28, 28), 3)
     with pytest.raises(ValueError, match="Did you mean 'mobilenetv3_small_050'"):
         build_network("mobilenetv3_smal_050", (1, 28, 28), 3)
+    with pytest.raises(ValueError, match="Did you mean 'mlp'"):
+        build_network("mpl", (6,), 3)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet18", "no such thing"])
+@pytest.mark.parametrize("name", ["resnet8", "resnet18"])
 def test_image_network_on_features(name):
     with pytest.raises(ValueError, match=f"{name}.*X has 6 features a row; use module='mlp'"):
         build_network(name, (6,), 3)

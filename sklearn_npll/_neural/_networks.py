@@ -140,7 +140,9 @@ def build_network(module, shape, n_classes):
         known["n_features"] = shape[0]
     if not isinstance(module, str):
         parameters = inspect.signature(module).parameters
-        return module(**{k: v for k, v in known.items() if k in parameters})
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            known = {k: v for k, v in known.items() if k in parameters}
+        return module(**known)
     if module == "auto":
         if not is_image:
             module = "mlp"
@@ -149,6 +151,15 @@ def build_network(module, shape, n_classes):
     if module == "mlp":
         network = MLP(shape[0] if not is_image else shape[0] * shape[1] * shape[2], n_classes)
         return nn.Sequential(nn.Flatten(), *network) if is_image else network
+    if module not in IMAGE_NETWORKS:
+        import timm
+
+        if not timm.is_model(module):
+            names = ["auto", "mlp", *IMAGE_NETWORKS, *timm.list_models()]
+            raise ValueError(
+                f"unknown module {module!r}{did_you_mean(module, names)} It may be 'auto', 'mlp', "
+                f"{', '.join(map(repr, IMAGE_NETWORKS))}, a timm model's name, or an nn.Module class"
+            )
     if not is_image:
         raise ValueError(
             f"module={module!r} is a network for images, but X has {shape[0]} features a row; use "
@@ -156,14 +167,6 @@ def build_network(module, shape, n_classes):
         )
     if module in IMAGE_NETWORKS:
         return IMAGE_NETWORKS[module](shape[0], n_classes)
-    import timm
-
-    if not timm.is_model(module):
-        names = ["auto", "mlp", *IMAGE_NETWORKS, *timm.list_models()]
-        raise ValueError(
-            f"unknown module {module!r}{did_you_mean(module, names)} It may be 'auto', 'mlp', "
-            f"{', '.join(map(repr, IMAGE_NETWORKS))}, a timm model's name, or an nn.Module class"
-        )
     return timm.create_model(module, num_classes=n_classes, in_chans=shape[0])
 
 
