@@ -158,7 +158,8 @@ def build_network(module, shape, n_classes):
             names = ["auto", "mlp", *IMAGE_NETWORKS, *timm.list_models()]
             raise ValueError(
                 f"unknown module {module!r}{did_you_mean(module, names)} It may be 'auto', 'mlp', "
-                f"{', '.join(map(repr, IMAGE_NETWORKS))}, a timm model's name, or an nn.Module class"
+                f"{', '.join(map(repr, IMAGE_NETWORKS))}, a timm model's name, or an nn.Module "
+                "class"
             )
     if not is_image:
         raise ValueError(
