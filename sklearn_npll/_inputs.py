@@ -18,6 +18,7 @@ LIST_OF_SETS = (
     "y is a list of sets; make it an indicator matrix with "
     "sklearn.preprocessing.MultiLabelBinarizer, or use PartialLabels.from_sets"
 )
+NOTHING_TO_LEARN = "every class is a candidate of every row, so there is nothing to learn from"
 
 
 @dataclass
@@ -41,13 +42,15 @@ class Problem:
     scores: np.ndarray | None = None
 
 
-def check_problem(X, y):
+def check_problem(X, y, full=False):
     """Bring what `fit` accepts to one form.
 
     Parameters
     ----------
     X : PartialLabels, features or images
     y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), or None
+    full : bool, default=False
+        Whether every class may be a candidate of every row, as for who learns from scores.
 
     Returns
     -------
@@ -83,10 +86,8 @@ def check_problem(X, y):
             "training needs at least 2 classes; the data has one class: "
             f"{problem.classes.tolist()[0]!r}"
         )
-    if problem.candidates.all():
-        raise ValueError(
-            "every class is a candidate of every row, so there is nothing to learn from"
-        )
+    if problem.candidates.all() and not full:
+        raise ValueError(NOTHING_TO_LEARN)
     return problem
 
 

@@ -106,8 +106,8 @@ def test_samples_of_an_epoch_are_those_announced(rival, digits):
     announced = rival.gradient_samples_per_epoch(600)
     if announced is None:
         pytest.skip("depends on the training")
-    counted = clone(rival).fit(digits[0]).history_[-1]["gradient_samples"]
-    assert counted == announced
+    history = clone(rival).fit(digits[0]).history_
+    assert np.mean([row["gradient_samples"] for row in history]) == announced
 
 
 @rivals
@@ -153,6 +153,37 @@ def test_images(rival):
     assert rival.predict_proba(images).shape == (48, 3)
 
 
+@rivals
+def test_labels_of_unlabelled_rows_are_predictions(rival, digits):
+    labels, y, _, _ = digits
+    candidates = labels.toarray()
+    candidates[::3] = True
+    rival = clone(rival).fit(PartialLabels.from_candidates(candidates, labels.data))
+    unlabelled = rival.transduction_[::3]
+    assert np.mean(unlabelled == rival.predict(labels.data[::3])) > 0.8
+    assert np.mean(unlabelled == y[::3]) > 0.6
+
+
+@rivals
+def test_warm_start_on_other_rows(rival, digits):
+    labels, _, X_test, _ = digits
+    rival = clone(rival).set_params(max_epochs=6, warm_start=True).fit(labels[:300])
+    with pytest.warns(UserWarning, match="nothing to do"):  # but the rows are new
+        rival.fit(labels[300:500])
+    assert rival.label_distributions_.shape == (200, 10)
+    rival.set_params(max_epochs=8).fit(labels[200:])
+    assert len(rival.history_) == 8
+    assert np.isfinite(rival.predict_proba(X_test)).all()
+    assert rival.label_distributions_.shape == (400, 10)
+
+
+def test_early_stopping_waits_for_the_end_of_the_warm_up(digits):
+    clf = FREDISClassifier(**{**SHORT, "max_epochs": 20}, warm_up=8, patience=1)
+    clf.set_params(early_stopping="covering_rate").fit(digits[0])
+    assert clf.n_iter_ > 8
+    assert [row["phase"] for row in clf.history_[6:10]] == ["warm_up"] * 2 + ["training"] * 2
+
+
 def test_one_labelled_row_is_enough():
     X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     candidates = np.ones((20, 2), dtype=bool)
@@ -180,8 +211,14 @@ def test_distillation_learns_from_scores(digits):
     assert clf.score(X_test, y_test) > 0.85
     # the target is soft: its confidence, not just its label, is learnt
     assert 0.4 < clf.predict_proba(X_test).max(1).mean() < 0.8
-    with pytest.raises(ValueError, match="has no scores|there are no scores"):
+    with pytest.raises(ValueError, match="there are no scores"):
         DistillationClassifier(**SHORT).fit(labels)
+    all_classes = PartialLabels.from_scores(scores, "topk", 10, data=labels.data)
+    assert DistillationClassifier(**SHORT).fit(all_classes).score(X_test, y_test) > 0.85
+    assert CEClassifier(**SHORT).fit(all_classes).score(X_test, y_test) > 0.85
+    negative = PartialLabels(labels.data, labels.classes, labels.toarray(), scores=-scores)
+    with pytest.raises(ValueError, match="negative or all zero"):
+        DistillationClassifier(**SHORT).fit(negative)
 
 
 def test_early_stopping_on_a_label_free_score(digits):
@@ -195,6 +232,13 @@ def test_bad_options():
     X, y = np.eye(4), np.arange(4) % 2
     with pytest.raises(ValueError, match="variant"):
         PRODENClassifier(variant="prodne").fit(X, y)
+    for shares in ((0.9,), (np.nan, 0.8), (2.0, 0.5), ("a", "b")):
+        with pytest.raises(ValueError, match="confidence_momentum must be two shares"):
+            PiCOClassifier(confidence_momentum=shares).fit(X, y)
+    full = PartialLabels.from_candidates(np.ones((4, 2)), X)
+    for learner in (CEClassifier(), PRODENClassifier()):
+        with pytest.raises(ValueError, match="nothing to learn from"):
+            learner.fit(full)
     with pytest.raises(ValueError, match="eta"):
         ALIMClassifier(eta=1.5).fit(X, y)
     with pytest.raises(ValueError, match="NaN"):

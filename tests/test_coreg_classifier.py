@@ -1276,7 +1276,6 @@ CHANGES = {
     "lr": 0.02,
     "momentum": 0.5,
     "weight_decay": 0.1,
-    "variant": "robust",
     "prior": None,
     "loss_window": 1,
     "clean_threshold": 0.9,
@@ -1476,15 +1475,12 @@ def test_effective_classes():
     assert effective_classes(np.array([0.5, 0.25, 0.25])) == pytest.approx(2**1.5)
 
 
-def test_variants():
-    paper = classifier(variant="paper").fit(X, Y)
-    assert_same_fit(paper, classifier(prior="uniform", temperature=0.5).fit(X, Y))
-    assert_same_fit(paper, classifier().fit(X, Y))
-    balanced = classifier(variant="robust").fit(X, Y)
-    assert_same_fit(balanced, classifier(prior="uniform", temperature=1.0).fit(X, Y))
+def test_prior_auto():
+    balanced = classifier(prior="auto").fit(X, Y)
+    assert_same_fit(balanced, classifier(prior="uniform").fit(X, Y))
     rows = np.resize([[1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], (60, 3))
-    imbalanced = classifier(variant="robust").fit(X, rows)
-    assert_same_fit(imbalanced, classifier(prior="candidates", temperature=1.0).fit(X, rows))
+    imbalanced = classifier(prior="auto").fit(X, rows)
+    assert_same_fit(imbalanced, classifier(prior="candidates").fit(X, rows))
     assert not same_probabilities(imbalanced, classifier(prior="uniform").fit(X, rows))
 
 

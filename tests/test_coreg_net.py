@@ -48,7 +48,7 @@ def small(n_features, n_classes):
 
 def make_net(*, module=small, shape=(4,), n_classes=N_CLASSES, seed=0, callbacks=None, **params):
     params = {**SHORT, **params}
-    method = SimpleNamespace(**CoRegClassifier(**params)._settings())
+    method = SimpleNamespace(**CoRegClassifier(**params).get_params(deep=False))
     torch.manual_seed(0)
     mean = torch.zeros(shape[0], *[1] * (len(shape) - 1))
     return CoRegNet(

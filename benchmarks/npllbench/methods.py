@@ -296,7 +296,7 @@ def _self_training():
 
 
 _coreg("Co-Reg")
-_coreg("Co-Reg (robust)", variant="robust")
+_coreg("Co-Reg (robust)", prior="auto", temperature=1.0)
 
 _network("CC", "CCClassifier")
 _network("PRODEN", "PRODENClassifier")

@@ -168,7 +168,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
             fewer than two classes are left as labels, or `labels` is "soft" and the estimator's
             ``fit`` has no `sample_weight`.
         """
-        problem = check_problem(X, y)
+        problem = check_problem(X, y, full=self.labels != "unanimous")
         data = check_features(self, problem.data, True, [np.float64, np.float32])
         self.classes_ = problem.classes
         labels = X if isinstance(X, PartialLabels) else y
@@ -178,12 +178,13 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
             codes = unanimous_labels(problem.candidates)
         else:
             codes = best_labels(labels, self.random_state)
-        self._check_codes(codes)
         self.pseudo_labels_ = codes
         if self.labels == "soft":
             self.pseudo_labels_ = np.where(codes[:, None] >= 0, soft_labels(labels), 0.0)
+            self._check_number(np.count_nonzero(self.pseudo_labels_.any(axis=0)))
             self._fit_soft(data)
         else:
+            self._check_number(len(np.unique(codes[codes >= 0])))
             self._fit_hard(data, codes)
         if hasattr(self, "label_distributions_"):
             del self.label_distributions_  # of an earlier fit, of a classifier that had them
@@ -250,8 +251,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
             self.estimator_.predict(check_features(self, X, False, [np.float64, np.float32]))
         ]
 
-    def _check_codes(self, codes):
-        n_labels = len(np.unique(codes[codes >= 0]))
+    def _check_number(self, n_labels):
         if n_labels < 2:
             left = "no row with a label" if n_labels == 0 else "labels of one class only"
             hint = '; labels="best" labels more rows' if self.labels == "unanimous" else ""

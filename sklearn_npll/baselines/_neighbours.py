@@ -49,7 +49,7 @@ class PALSNet(RuleNet):
     def begin_epoch(self, data):
         """Vote with the neighbours in the network's embedding, and select rows."""
         memory, method = self.memory_, self.method
-        if self.epoch_ < max(1, method.warm_up):
+        if self.warming_up:
             return
         embedding, proba = self._embed_all(data)
         rows = self.training_rows(data)

@@ -45,9 +45,9 @@ class RuleNet(EpochNet):
 
     def train_epoch(self, data):
         """Train on batches of shuffled rows."""
-        self.history.record("phase", "training")
-        if not self.memory_:
-            self.memory_ = self.start(data)
+        in_warm_up = self.epoch_ < getattr(self.method, "warm_up", 0)
+        self.history.record("phase", "warm_up" if in_warm_up else "training")
+        self._ensure_memory(data)
         self.begin_epoch(data)
         for network in self.networks_:
             network.train()
@@ -66,6 +66,15 @@ class RuleNet(EpochNet):
             value = score(proba, data.candidates.cpu().numpy())
             self.history.record(self.method.early_stopping, float(value))
 
+    def _ensure_memory(self, data):
+        if not self.memory_:
+            self.memory_ = {"since": self.epoch_, **self.start(data)}
+
+    @property
+    def warming_up(self):
+        """Whether the rule waits: in the warm-up, and in the first epoch on the present rows."""
+        return self.epoch_ < max(self.method.warm_up, self.memory_["since"] + 1)
+
     def logits(self, data, rows, k=0):
         """Return network k's logits of one strong view of each row."""
         return self.classify(k, self.embed(k, data.views.strong(rows)))
@@ -80,6 +89,7 @@ class RuleNet(EpochNet):
 
     def final_labels(self, data):
         """Return the labels of the training rows after the last epoch."""
+        self._ensure_memory(data)  # a warm start on other rows may have no epoch left
         proba = self.predict_views(None, data.views.plain, len(data))
         return {"label_distributions_": self.label_distributions(proba, data)}
 
@@ -129,7 +139,7 @@ class NoiseRateMixin:
         """Return the labels of the training rows and the noise rate that was used last."""
         return {
             **super().final_labels(data),
-            "noise_rate_": self.memory_["noise_rate"],
+            "noise_rate_": self.memory_.get("noise_rate", float(self.method.eta or 0)),
             "noise_rate_source_": "estimated" if self.method.eta is None else "oracle",
         }
 

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from .._compat import Interval
-from .._inputs import check_problem
+from .._inputs import NOTHING_TO_LEARN, check_problem
 from .._neural._base import NeuralClassifier, PairClassifier, learner
 from .._partial_labels import PartialLabels
 from ..coreg._losses import soft_cross_entropy
 from ..coreg._net import CoRegNet
-from ._aggregation import best_labels
+from ._aggregation import best_labels, check_shares
 from ._net import NoiseRateMixin, RuleNet
 from ._rules import (
     elr_loss,
@@ -28,13 +28,16 @@ class SingleLabelMixin:
     """For a classifier that learns from one label a sample: the annotator's best candidate."""
 
     def _check_problem(self, X, y):
-        problem = check_problem(X, y)
+        problem = check_problem(X, y, full=True)
         labels = X if isinstance(X, PartialLabels) else y
         if not isinstance(labels, PartialLabels):
             labels = PartialLabels.from_candidates(problem.candidates)
         best = best_labels(labels, self.random_state)
         problem.candidates = np.ones_like(problem.candidates)
+        problem.known[:] = False  # their label is trained on like any other
         labelled = best >= 0
+        if not labelled.any():
+            raise ValueError(NOTHING_TO_LEARN)
         problem.candidates[labelled] = np.eye(len(problem.classes), dtype=bool)[best[labelled]]
         return problem
 
@@ -309,6 +312,12 @@ class DivideMixClassifier(SingleLabelMixin, PairClassifier):
     clean_probability_ : ndarray of shape (n_samples,)
         Probability that the label is right.
 
+    Notes
+    -----
+    It trains on strong views towards targets from weak ones, as everything here does, and takes the
+    losses to divide by from a weak view; the authors use weak views throughout. Labels a human
+    vouched for are treated like the others.
+
     References
     ----------
     .. [1] J. Li, R. Socher, S. Hoi, "DivideMix: Learning with Noisy Labels as Semi-supervised
@@ -385,6 +394,9 @@ class DistillationClassifier(NeuralClassifier):
 
     _net_class = DistillationNet
 
+    def _check_problem(self, X, y):
+        return check_problem(X, y, full=True)
+
     def _make_training(self, problem, views, device):
         training = super()._make_training(problem, views, device)
         if problem.scores is None:
@@ -392,6 +404,7 @@ class DistillationClassifier(NeuralClassifier):
                 "DistillationClassifier learns from the annotator's probabilities, but there are no"
                 " scores: give a PartialLabels that has them"
             )
+        check_shares(problem.scores)
         scores = problem.scores / problem.scores.sum(1, keepdims=True)
         training.scores = torch.tensor(scores, dtype=torch.float32, device=device)
         return training

@@ -343,7 +343,7 @@ class POPNet(PRODENNet):
         if not self.epoch_:
             return
         memory["window"] = [*memory["window"], memory["confidence"].clone()][-method.window :]
-        if self.epoch_ < method.warm_up:
+        if self.warming_up:
             return
         mean = torch.stack(memory["window"]).mean(0)
         purified = purify_candidates(mean, memory["candidates"], memory["threshold"])
@@ -427,7 +427,7 @@ class FREDISNet(RuleNet):
         """Every so many epochs, add likely classes to the candidates and remove unlikely ones."""
         memory, method = self.memory_, self.method
         turn = max(1, round(method.update_every * self.max_epochs))
-        if self.epoch_ < method.warm_up or (self.epoch_ - method.warm_up) % turn:
+        if self.warming_up or (self.epoch_ - method.warm_up) % turn:
             return
         memory["candidates"] = fredis_refine(
             memory["proba"], memory["candidates"], memory["theta"], memory["delta"],

@@ -38,11 +38,6 @@ class PiCONet(ContrastiveRuleNet):
         """Begin with equal confidence in each candidate."""
         return {"confidence": uniform_confidence(data.candidates)}
 
-    @property
-    def warming_up(self):
-        """Whether pseudo-labels are not yet moved."""
-        return self.epoch_ < self.method.warm_up
-
     def encode(self, data, rows):
         """Pass two strong views of a batch through the network and the key encoder."""
         embedding = self.embed(0, data.views.strong(rows))
@@ -102,8 +97,9 @@ class PiCONet(ContrastiveRuleNet):
         )
 
     def label_distributions(self, proba, data):
-        """Return the confidences after the last epoch."""
-        return self.memory_["confidence"]
+        """Return the confidences after the last epoch, and predictions of rows without a label."""
+        unlabelled = data.candidates.all(1, keepdim=True)
+        return torch.where(unlabelled, proba, self.memory_["confidence"])
 
 
 @learner
@@ -144,7 +140,7 @@ class PiCOClassifier(NeuralClassifier):
     _parameter_constraints = {
         **NeuralClassifier._parameter_constraints,
         "warm_up": [Interval(Integral, 0, None, closed="left")],
-        "confidence_momentum": [tuple],
+        "confidence_momentum": [tuple, list],
         "prototype_momentum": [Interval(Real, 0, 1, closed="left")],
         "contrastive_weight": [Interval(Real, 0, None, closed="left")],
         "contrastive_temperature": [Interval(Real, 0, None, closed="neither")],
@@ -162,6 +158,15 @@ class PiCOClassifier(NeuralClassifier):
     queue_size: int = 8192
     key_momentum: float = 0.999
     projection_dim: int = 128
+
+    def _check_options(self, eval_set):
+        super()._check_options(eval_set)
+        shares = self.confidence_momentum
+        if len(shares) != 2 or not all(isinstance(s, Real) and 0 <= s <= 1 for s in shares):
+            raise ValueError(
+                "confidence_momentum must be two shares between 0 and 1, of the first and the last "
+                f"epoch; got {shares!r}"
+            )
 
 
 class PiCOPlusNet(NoiseRateMixin, PiCONet):
@@ -181,7 +186,7 @@ class PiCOPlusNet(NoiseRateMixin, PiCONet):
         """Select the rows whose prototype is near."""
         super().begin_epoch(data)
         memory = self.memory_
-        if self.epoch_ > self.method.warm_up:
+        if not self.warming_up:
             rows = self.training_rows(data)
             share = 1 - memory["noise_rate"]
             nearest = nearest_share(memory["similarity"][rows], memory["label"][rows], share)
@@ -294,7 +299,6 @@ class PiCOPlusClassifier(PiCOClassifier):
         "mixup_alpha": [Interval(Real, 0, None, closed="neither")],
     }
     _net_class = PiCOPlusNet
-    _samples_per_row = 2  # after the warm-up
 
     warm_up: int = 10
     eta: float | None = None
@@ -302,6 +306,10 @@ class PiCOPlusClassifier(PiCOClassifier):
     guess_temperature: float = 0.07
     noisy_weight: float = 0.1
     mixup_alpha: float = 4.0
+
+    def gradient_samples_per_epoch(self, n_samples):
+        """Return how many rows an epoch trains on in the mean: twice as many after the warm-up."""
+        return round(n_samples * (2 - min(self.warm_up, self.max_epochs) / self.max_epochs))
 
 
 class ALIMNet(NoiseRateMixin, PiCONet):
@@ -315,7 +323,7 @@ class ALIMNet(NoiseRateMixin, PiCONet):
         """Set the weight of the classes that are no candidates."""
         super().begin_epoch(data)
         memory = self.memory_
-        if self.epoch_ >= max(1, self.method.warm_up):
+        if not self.warming_up:
             memory["weight"] = alim_weight(memory["proba"], data.candidates, memory["noise_rate"])
 
     def batch_loss(self, data, rows):

@@ -21,8 +21,6 @@ from ..coreg._division import clean_probability, division_loss, min_max_scale
 TINY = torch.finfo(torch.float32).tiny
 # What stands in for log 0 in the reverse cross-entropy.
 LOG_ZERO = math.log(1e-4)
-# What stands in for log 0 in the reverse cross-entropy.
-LOG_ZERO = math.log(1e-4)
 
 
 def uniform_confidence(candidates):

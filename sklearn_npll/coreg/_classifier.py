@@ -9,11 +9,6 @@ from .._compat import Interval, StrOptions
 from .._neural._base import PairClassifier, learner
 from ._net import CoRegNet
 
-# What "auto" stands for.
-VARIANTS = {
-    "robust": {"prior": "auto", "temperature": 1.0},
-    "paper": {"prior": "uniform", "temperature": 0.5},
-}
 # Share of the classes that must effectively be named for the classes to be taken as balanced.
 BALANCED = 0.8
 
@@ -44,16 +39,13 @@ class CoRegClassifier(PairClassifier):
     {shared_parameters}
     warm_up : int, default=10
         Epochs in which each network learns from the candidates alone (Eq. 1-3). The paper takes 50.
-    variant : {"paper", "robust"}, default="paper"
-        What "auto" means for `prior` and `temperature`. "paper" is the authors' setting, "uniform"
-        and 0.5. "robust" does not sharpen, and takes "uniform" only where the candidates name the
-        classes about equally often, else "candidates": it does much better on imbalanced classes.
-    prior : {"auto", "uniform", "candidates", "annotator", "estimated"}, array-like of shape \
-(n_classes,) or None, default="auto"
-        Class shares that the predictions are aligned to before the division: equal shares, the mean
-        of the candidate sets with equal weight in each, the mean of the annotator's scores, the
-        mean of the predictions restricted to the candidates, given shares, or no alignment. Equal
-        shares are wrong for imbalanced classes.
+    prior : {"uniform", "candidates", "auto", "annotator", "estimated"}, array-like of shape \
+(n_classes,) or None, default="uniform"
+        Class shares that the predictions are aligned to before the division: equal shares; the mean
+        of the candidate sets with equal weight in each; "uniform" if these name the classes about
+        equally often, else "candidates"; the mean of the annotator's scores; the mean of the
+        predictions restricted to the candidates; given shares; or no alignment. Equal shares are
+        wrong for imbalanced classes.
     loss_window : int, default=5
         Epochs over which division losses (and the mean prediction of the alignment) are averaged;
         1 as the paper writes it.
@@ -63,7 +55,7 @@ class CoRegClassifier(PairClassifier):
         Whose division trains a network: the other's, or its own (an ablation).
     n_weak_views : int, default=2
         Weak views whose predictions are averaged in the targets (Eq. 6).
-    temperature : float or "auto", default="auto"
+    temperature : float, default=0.5
         Sharpening temperature (Eq. 7); 1 does not sharpen.
     use_unlabelled : bool, default=True
         Whether samples outside the partial split are trained on, without their candidates.
@@ -157,7 +149,6 @@ class CoRegClassifier(PairClassifier):
     _parameter_constraints = {
         **PairClassifier._parameter_constraints,
         "warm_up": [Interval(Integral, 0, None, closed="left")],
-        "variant": [StrOptions(set(VARIANTS))],
         "prior": [
             StrOptions({"auto", "uniform", "candidates", "annotator", "estimated"}),
             "array-like",
@@ -167,7 +158,7 @@ class CoRegClassifier(PairClassifier):
         "clean_threshold": [Interval(Real, 0, 1, closed="left")],
         "co_labelling": [StrOptions({"peer", "own"})],
         "n_weak_views": [Interval(Integral, 1, None, closed="left")],
-        "temperature": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
         "use_unlabelled": ["boolean"],
         "unlabelled_loss": [StrOptions({"release", "paper"})],
         "unlabelled_weight": [Interval(Real, 0, None, closed="left")],
@@ -189,13 +180,12 @@ class CoRegClassifier(PairClassifier):
     _samples_per_row = None  # the partial split decides
 
     warm_up: int = 10
-    variant: str = "paper"
-    prior: object = "auto"
+    prior: object = "uniform"
     loss_window: int = 5
     clean_threshold: float = 0.5
     co_labelling: str = "peer"
     n_weak_views: int = 2
-    temperature: float | str = "auto"
+    temperature: float = 0.5
     use_unlabelled: bool = True
     unlabelled_loss: str = "release"
     unlabelled_weight: float = 1.0
@@ -213,22 +203,13 @@ class CoRegClassifier(PairClassifier):
     reset_keys: bool = False
     projection_dim: int = 128
 
-    def _settings(self):
-        settings = super()._settings()
-        automatic = {
-            name: value
-            for name, value in VARIANTS[self.variant].items()
-            if isinstance(settings[name], str) and settings[name] == "auto"
-        }
-        return {**settings, **automatic}
-
     def _make_training(self, problem, views, device):
         training = super()._make_training(problem, views, device)
         training.prior = self._resolve_prior(problem, device)
         return training
 
     def _resolve_prior(self, problem, device):
-        prior, n_classes = self._settings()["prior"], len(problem.classes)
+        prior, n_classes = self.prior, len(problem.classes)
         if prior is None or (isinstance(prior, str) and prior == "estimated"):
             return prior
         if isinstance(prior, str) and prior == "uniform":
