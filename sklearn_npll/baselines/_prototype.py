@@ -40,12 +40,13 @@ class PiCONet(ContrastiveRuleNet):
 
     def encode(self, data, rows):
         """Pass two strong views of a batch through the network and the key encoder."""
-        embedding = self.embed(0, data.views.strong(rows))
+        inputs = data.views.strong(rows)
+        embedding = self.embed(0, inputs)
         logits = self.classify(0, embedding)
         query = self.project(self.networks_[0], embedding)
         key = self.encode_keys(0, data.views.strong(rows))
         proba = rescale_candidates(logits.detach().softmax(1), data.candidates[rows])
-        return logits, query, key, proba.argmax(1)
+        return inputs, logits, query, key, proba.argmax(1)
 
     def similarity(self, query):
         """Return the similarity (n, C) of projections to the prototypes."""
@@ -83,7 +84,7 @@ class PiCONet(ContrastiveRuleNet):
     def batch_loss(self, data, rows):
         """Return the loss of a batch."""
         method, candidates = self.method, data.candidates[rows]
-        logits, query, key, label = self.encode(data, rows)
+        _, logits, query, key, label = self.encode(data, rows)
         if not self.warming_up:
             self.update_confidence(rows, self.pseudo_label(query, candidates))
         self.update_prototypes(query, label)
@@ -195,14 +196,8 @@ class PiCOPlusNet(NoiseRateMixin, PiCONet):
     def batch_loss(self, data, rows):
         """Return the loss of a batch."""
         memory, method, candidates = self.memory_, self.method, data.candidates[rows]
-        inputs = data.views.strong(rows)
-        embedding = self.embed(0, inputs)
-        logits = self.classify(0, embedding)
-        query = self.project(self.networks_[0], embedding)
-        key = self.encode_keys(0, data.views.strong(rows))
-        proba = logits.detach().softmax(1)
-        self.remember(data, rows, proba)
-        label = rescale_candidates(proba, candidates).argmax(1)
+        inputs, logits, query, key, label = self.encode(data, rows)
+        self.remember(data, rows, logits.detach().softmax(1))
 
         similarity = self.similarity(query)
         memory["label"][rows] = label
