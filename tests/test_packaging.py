@@ -13,7 +13,8 @@ import sklearn_npll
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(sklearn_npll.__file__).parent
 MODULES = ["sklearn_npll"] + [
-    f"sklearn_npll.{name}" for name in ("datasets", "metrics", "model_selection", "plot")
+    f"sklearn_npll.{name}"
+    for name in ("baselines", "datasets", "metrics", "model_selection", "plot")
 ]
 
 

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import re
 import threading
 import warnings
 from dataclasses import dataclass, field
@@ -143,9 +144,12 @@ def learner(cls):
 
     Names of `_SHARED_TEXTS` in braces in its docstring are replaced by the texts.
     """
-    for name, text in _SHARED_TEXTS.items():
-        if cls.__doc__:
-            cls.__doc__ = cls.__doc__.replace(f"{{{name}}}", text)
+    if cls.__doc__:
+        # Python 3.13 takes the indentation off docstrings, and Python 3.10 does not
+        doc = inspect.cleandoc(cls.__doc__)
+        for name, text in _SHARED_TEXTS.items():
+            doc = doc.replace(f"{{{name}}}", re.sub(r"(?m)^ {4}", "", text))
+        cls.__doc__ = doc
     return dataclass(eq=False, repr=False, kw_only=True)(cls)
 
 
@@ -226,9 +230,16 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     verbose: int = 0
 
     def gradient_samples_per_epoch(self, n_samples):
-        """Return how many rows an epoch on `n_samples` samples passes forward to train on.
+        """Return how many rows an epoch passes forward to train on.
 
-        None where that depends on the training.
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        int or None
+            None where that depends on the training.
         """
         return self._samples_per_row and n_samples * self._samples_per_row
 

@@ -166,5 +166,14 @@ class PALSClassifier(NeuralClassifier):
     consistency_weight: float = 1.0
 
     def gradient_samples_per_epoch(self, n_samples):
-        """Return how many rows an epoch trains on: twice as many with consistency."""
+        """Return how many rows an epoch trains on: twice as many with consistency.
+
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        int
+        """
         return n_samples * (2 if self.consistency_weight else 1)

@@ -303,7 +303,16 @@ class PiCOPlusClassifier(PiCOClassifier):
     mixup_alpha: float = 4.0
 
     def gradient_samples_per_epoch(self, n_samples):
-        """Return how many rows an epoch trains on in the mean: twice as many after the warm-up."""
+        """Return how many rows an epoch trains on in the mean: twice as many after the warm-up.
+
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        int
+        """
         return round(n_samples * (2 - min(self.warm_up, self.max_epochs) / self.max_epochs))
 
 
@@ -430,5 +439,14 @@ class ALIMClassifier(PiCOClassifier):
     mixup_alpha: float | None = 4.0
 
     def gradient_samples_per_epoch(self, n_samples):
-        """Return how many rows an epoch passes forward to train on: twice that with MixUp."""
+        """Return how many rows an epoch passes forward to train on: twice that with MixUp.
+
+        Parameters
+        ----------
+        n_samples : int
+
+        Returns
+        -------
+        int
+        """
         return n_samples * (1 if self.mixup_alpha is None else 2)
