@@ -47,6 +47,7 @@ def main():
     """Run every method on every split."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--output")
     args = parser.parse_args()
     suite, rows = SUITES["pll"], []
@@ -56,7 +57,8 @@ def main():
             suite.tasks[name](seed, n_train=None, n_test=None, n_val=0)
             for seed in range(args.splits)
         ]
-        for method, (make, params, published) in METHODS.items():
+        for method in args.methods:
+            make, params, published = METHODS[method]
             settings = {"default": {}}
             if params:
                 settings["linear, no views"] = PUBLISHED_SETTING
