@@ -450,7 +450,7 @@ class PLKNeighborsClassifier(_NeighborsClassifier):
     Rows in which every class is a candidate are no neighbours of others, and their purified labels
     are those predicted.
 
-    On the data sets Lost and MSRCv2, ten splits give 43 % and 44 %, where later papers report 34 %
+    On the data sets Lost and MSRCv2, ten splits give 39 % and 45 %, where later papers report 34 %
     and 43 %. Figures like theirs come out if the nearest neighbour of test samples is skipped too,
     as is right for training samples only.
 
