@@ -33,6 +33,7 @@ class Problem:
     known : bool ndarray of shape (n_samples,)
         Rows whose label a human vouched for.
     scores : ndarray of shape (n_samples, n_classes) or None
+    votes : int ndarray of shape (n_samples, n_prompts) or None
     """
 
     data: object
@@ -40,6 +41,7 @@ class Problem:
     candidates: np.ndarray
     known: np.ndarray
     scores: np.ndarray | None = None
+    votes: np.ndarray | None = None
 
 
 def check_problem(X, y, full=False):
@@ -124,7 +126,7 @@ def check_features(estimator, X, reset, dtype):
 def _from_partial_labels(data, labels):
     known = np.zeros(len(labels), dtype=bool) if labels.known is None else labels.known
     candidates = np.require(labels.toarray(), requirements="W")  # torch wants to be able to write
-    return Problem(data, labels.classes, candidates, known, labels.scores)
+    return Problem(data, labels.classes, candidates, known, labels.scores, labels.votes)
 
 
 def _as_array(y):

@@ -20,15 +20,14 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
+from sklearn_npll._evidence import annotator_shares, count_votes, majority_vote
 from sklearn_npll.baselines._adapters import PseudoLabelClassifier, soft_labels, unanimous_labels
 from sklearn_npll.baselines._aggregation import (
     AnnotatorClassifier,
     DawidSkeneClassifier,
     best_labels,
-    count_votes,
     dawid_skene,
     dawid_skene_posterior,
-    majority_vote,
 )
 from sklearn_npll.model_selection import covering_rate_scorer
 
@@ -77,6 +76,13 @@ def test_majority_vote():
     assert_allclose(
         majority_vote(votes, 3), [[0.25, 0, 0.75], [0, 1, 0], [third] * 3, [0.5, 0.5, 0]]
     )
+
+
+def test_annotator_shares():
+    votes = [[0, 0, 1]]
+    assert_allclose(annotator_shares(np.float32([[1, 3, 0]]), votes, 3), [[0.25, 0.75, 0]])
+    assert_allclose(annotator_shares(None, votes, 3), [[2 / 3, 1 / 3, 0]])
+    assert annotator_shares(None, None, 3) is None
 
 
 def test_votes_of_many_classes_in_small_integers():

@@ -160,8 +160,17 @@ def test_an_ablation_changes_the_schedule_of_coreg():
     schedule = SUITES["fashion"].task_schedule("union")
     for method in get_methods("ablation"):
         estimator = method.build(schedule, 0)
-        assert estimator.max_epochs == 22 and estimator.temperature == 1.0
+        assert estimator.max_epochs == 22 and estimator.warm_up == "auto"
         assert non_default(method.make()).items() <= non_default(estimator).items()
+
+
+def test_the_variants_of_coreg_take_their_own_warm_up():
+    schedule = SUITES["fashion"].task_schedule("union")
+    default, paper = (m.build(schedule, 0) for m in get_methods(["Co-Reg", "Co-Reg (paper)"]))
+    assert (default.variant, default.warm_up) == ("robust", "auto")
+    assert (paper.variant, paper.warm_up) == ("paper", 6)
+    faithful = get_methods(["Co-Reg"])[0].build(SUITES["paper"].task_schedule("CIFAR-100"), 0)
+    assert (faithful.variant, faithful.warm_up, faithful.max_epochs) == ("paper", 100, 800)
 
 
 def test_a_shorter_budget_shortens_the_phases_in_proportion():

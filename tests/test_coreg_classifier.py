@@ -1276,6 +1276,7 @@ CHANGES = {
     "lr": 0.02,
     "momentum": 0.5,
     "weight_decay": 0.1,
+    "variant": "paper",
     "prior": None,
     "loss_window": 1,
     "clean_threshold": 0.9,
@@ -1320,6 +1321,7 @@ NO_CHANGE = {
     "warm_start": True,
     "checkpoint_dir": "states",
     "checkpoint_every": 1,
+    "warm_up_target": "candidates",  # of these rows there are no scores; tested below
 }
 OF_IMAGES = {"image_size", "flip", "cutout", "strong_operations"}
 
@@ -1475,13 +1477,82 @@ def test_effective_classes():
     assert effective_classes(np.array([0.5, 0.25, 0.25])) == pytest.approx(2**1.5)
 
 
-def test_prior_auto():
-    balanced = classifier(prior="auto").fit(X, Y)
+def test_adaptive_prior():
+    balanced = classifier(prior="adaptive").fit(X, Y)
     assert_same_fit(balanced, classifier(prior="uniform").fit(X, Y))
     rows = np.resize([[1, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], (60, 3))
-    imbalanced = classifier(prior="auto").fit(X, rows)
+    imbalanced = classifier(prior="adaptive").fit(X, rows)
     assert_same_fit(imbalanced, classifier(prior="candidates").fit(X, rows))
     assert not same_probabilities(imbalanced, classifier(prior="uniform").fit(X, rows))
+    # the annotator's scores say more than the sets made of them
+    for scores, same_as in (([0.8, 0.1, 0.1], "annotator"), ([0.4, 0.3, 0.3], "uniform")):
+        labels = PartialLabels(X, NAMES, rows, scores=np.tile(np.float32(scores), (60, 1)))
+        assert_same_fit(
+            classifier(prior="adaptive").fit(labels), classifier(prior=same_as).fit(labels)
+        )
+
+
+def test_variants_are_names_for_settings():
+    votes = np.stack([T, np.roll(T, 1), T], axis=1)
+    labels = PartialLabels.from_votes(votes, NAMES, data=X)
+    auto = {"max_epochs": 8, "warm_up": "auto"}
+    paper = {"warm_up_target": "candidates", "prior": "uniform", "temperature": 0.5, "warm_up": 2}
+    robust = {"warm_up_target": "scores", "prior": "adaptive", "temperature": 1.0, "warm_up": 4}
+    for variant, settings in (("paper", paper), ("robust", robust)):
+        named = classifier(**auto, variant=variant).fit(labels)
+        assert_same_fit(named, classifier(**{**auto, **settings}).fit(labels))
+        phases = [row["phase"] for row in named.history_]
+        assert phases.count("warm_up") == settings["warm_up"]
+    # without scores or votes there is nothing but the candidates to start from
+    bare = PartialLabels.from_candidates(labels.toarray(), data=X)
+    assert_same_fit(
+        classifier(**auto).fit(bare),
+        classifier(**auto, warm_up_target="candidates").fit(bare),
+    )
+    assert [
+        row["phase"] for row in classifier(max_epochs=1, warm_up="auto").fit(bare).history_
+    ] == ["warm_up"]
+
+
+def test_warm_up_on_scores_learns_the_scores():
+    """Half of each blob is called otherwise, so the best prediction is half and half."""
+    first = np.tile(np.float32([0.5, 0.5, 0]), (60, 1))
+    labels = PartialLabels(X, NAMES, np.ones((60, 3), int) - np.eye(3, dtype=int)[2], scores=first)
+    clf = classifier(max_epochs=60, warm_up=60, lr=0.1).fit(labels)
+    assert_allclose(clf.predict_proba(X), first, atol=0.1)
+    assert clf.history_[-1]["loss_warm_up"] == pytest.approx(np.log(2), abs=0.05)
+
+
+def test_warm_up_on_votes_equals_that_on_their_shares():
+    votes = np.stack([T, np.roll(T, 1), T], axis=1)
+    labels = PartialLabels.from_votes(votes, NAMES, data=X)
+    shares = np.stack([(votes == c).mean(1) for c in range(3)], axis=1)
+    scored = PartialLabels(X, NAMES, labels.toarray(), scores=shares)
+    ours, theirs = classifier().fit(labels), classifier().fit(scored)
+    assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-5)
+
+
+def test_warm_up_on_scores_trusts_known_labels_more():
+    wrong = np.roll(np.eye(3, dtype=np.float32), 1, axis=1)[T]
+    labels = PartialLabels(
+        X, NAMES, np.eye(3, dtype=int)[T], scores=wrong, known=np.ones(60, dtype=bool)
+    )
+    clf = classifier(max_epochs=20, warm_up=20, lr=0.1).fit(labels)
+    assert clf.score(X, NAMES[T]) > 0.9
+    assert classifier(max_epochs=20, warm_up=20, lr=0.1, warm_up_target="scores").fit(
+        PartialLabels(X, NAMES, np.eye(3, dtype=int)[T], scores=wrong)
+    ).score(X, NAMES[T]) < 0.1  # fmt: skip
+
+
+def test_warm_up_target_needs_scores():
+    with pytest.raises(ValueError, match="warm_up_target='scores' needs PartialLabels with scores"):
+        classifier(warm_up_target="scores").fit(X, Y)
+    scores = np.zeros((60, 3), dtype=np.float32)
+    scores[1:] = 1
+    labels = PartialLabels(X, NAMES, Y, scores=scores)
+    with pytest.raises(ValueError, match=r"scores must be probabilities.*row 0"):
+        classifier(warm_up_target="scores").fit(labels)
+    classifier(warm_up_target="candidates", prior="uniform").fit(labels)
 
 
 def test_batch_size_auto(fitted):

@@ -14,6 +14,7 @@ from sklearn_npll.coreg._losses import (
     kl_divergence,
     negative_entropy,
     prototype_logits,
+    score_cross_entropy,
     soft_cross_entropy,
     squared_error,
     warm_up_loss,
@@ -62,6 +63,16 @@ def test_warm_up_loss_adds_both_terms():
     expected = -math.log(0.75) + 0.5 * math.log(0.5) + 0.5 * math.log(0.25)
     loss = warm_up_loss(LOGITS[1:], torch.tensor([[True, False, True]]))
     assert loss.item() == pytest.approx(expected)
+
+
+def test_score_cross_entropy():
+    scores = torch.tensor([[0.2, 0.2, 0.6], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
+    candidates = torch.tensor([[True, True, True], [True, False, True], [True, False, False]])
+    logits = torch.cat([LOGITS[:1], LOGITS[1:2], LOGITS[1:2]])
+    # of probabilities 0.5, 0.25, 0.25; the first row carries no label
+    expected = (0.5 * math.log(2) + 0.5 * math.log(4) + math.log(2)) / 2
+    assert score_cross_entropy(logits, scores, candidates).item() == pytest.approx(expected)
+    assert score_cross_entropy(logits[:1], scores[:1], candidates[:1]).item() == 0
 
 
 @pytest.mark.parametrize("gap", [200.0, 1e6])

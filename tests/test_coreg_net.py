@@ -37,6 +37,7 @@ SHORT = {
     "queue_size": 40,
     "projection_dim": 8,
     "lr": 0.05,
+    "temperature": 0.5,
 }
 
 
@@ -228,6 +229,14 @@ def test_warm_up_takes_batches_of_twice_the_size(monkeypatch):
     assert [len(args[2]) for args in calls] == [30] * 4
     for k in (0, 2):
         assert sorted(calls[k][2].tolist() + calls[k + 1][2].tolist()) == list(range(60))
+
+
+def test_warm_up_on_scores_takes_batches_of_the_size_itself(monkeypatch):
+    calls = spy(monkeypatch, CoRegNet, "descend")
+    data = make_data()
+    data.scores = data.candidates / data.candidates.sum(1, keepdim=True)
+    run(make_net(), data, 1)
+    assert [len(args[2]) for args in calls] == [15] * 8
 
 
 def test_unlabelled_squared_error_is_ramped_up_over_16_epochs(monkeypatch):

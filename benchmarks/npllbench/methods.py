@@ -44,7 +44,7 @@ class Method:
     space : dict
         Parameter -> list of values or scipy.stats distribution, for the tuned track.
     own : frozenset of str
-        Parameters of the shared schedule that its paper sets otherwise.
+        Parameters of the shared schedule that the method sets by itself.
     """
 
     name: str
@@ -82,9 +82,11 @@ class Method:
             With the schedule, seed and parameters set.
         """
         estimator = self.make()
-        known = set(estimator.get_params()) - self.own
+        known = set(estimator.get_params())
         shared = schedule.get("shared", {})
-        settings = {**shared, **(schedule.get("coreg", {}) if _is_coreg(estimator) else {})}
+        settings = {k: v for k, v in shared.items() if k not in self.own}
+        if _is_coreg(estimator):
+            settings.update(schedule.get("coreg", {}))
         if self.networks:
             estimator.set_params(**{k: v for k, v in settings.items() if k in known})
             # What the method itself changes, as an ablation does, stands above the schedule.
@@ -102,7 +104,7 @@ class Method:
         if cost and not _is_coreg(estimator):
             epochs = max(1, round(budget / cost))
             estimator.set_params(max_epochs=epochs)
-            if "warm_up" in known and shared.get("warm_up") is not None:
+            if "warm_up" in known - self.own and shared.get("warm_up") is not None:
                 share = shared["warm_up"] / shared["max_epochs"]
                 estimator.set_params(warm_up=round(share * epochs))
         return estimator
@@ -115,7 +117,7 @@ def with_epochs(schedule, max_epochs):
         return {"shared": shared, "coreg": coreg}
     factor = max_epochs / shared.get("max_epochs", max_epochs)
     shared["max_epochs"] = max_epochs
-    for part, key in ((shared, "warm_up"), (coreg, "contrastive_start")):
+    for part, key in ((shared, "warm_up"), (coreg, "warm_up"), (coreg, "contrastive_start")):
         if key in part:
             part[key] = round(part[key] * factor)
     return {"shared": shared, "coreg": coreg}
@@ -225,7 +227,7 @@ def _network(name, class_name, networks=1, *, space=None, group="neural", **opti
     _add(name, class_name, networks=networks, group=group, space=space, **options)
 
 
-def _coreg(name, group="neural", **params):
+def _coreg(name, group="neural", own=frozenset({"warm_up"}), **params):
     space = {"temperature": [0.5, 1.0], "contrastive_weight": [0.03, 0.1, 0.3]}
     _network(
         name,
@@ -236,6 +238,7 @@ def _coreg(name, group="neural", **params):
         group=group,
         space=space,
         needs=frozenset({"scores"} if params.get("prior") == "annotator" else ()),
+        own=own,
     )
 
 
@@ -296,7 +299,7 @@ def _self_training():
 
 
 _coreg("Co-Reg")
-_coreg("Co-Reg (robust)", prior="auto", temperature=1.0)
+_coreg("Co-Reg (paper)", own=frozenset(), variant="paper")
 
 _network("CC", "CCClassifier")
 _network("PRODEN", "PRODENClassifier")
@@ -366,7 +369,8 @@ _add(
     on_annotations=True,
 )
 
-# What section 5 of the paper leaves out or replaces, and more of the same.
+# What section 5 of the paper leaves out or replaces, more of the same, and back to the paper's
+# setting in one of the parts that the default variant changes.
 for _name, _params in {
     "own pseudo-labels": {"co_labelling": "own"},
     "supervised contrastive": {"contrastive": "supcon"},
@@ -376,6 +380,9 @@ for _name, _params in {
     "no distribution alignment": {"prior": None},
     "prior estimated": {"prior": "estimated"},
     "prior of the annotator": {"prior": "annotator"},
+    "prior uniform": {"prior": "uniform"},
+    "sharpening (T = 0.5)": {"temperature": 0.5},
+    "warm-up on candidates": {"warm_up_target": "candidates"},
     "no MixUp": {"mixup_alpha": None},
     "single network": {"co_labelling": "own", "deploy": "single"},
 }.items():

@@ -103,7 +103,10 @@ def paper_suite(dry_run=False, allow_cpu=False):
     schedules = {}
     for name, (_, shape, _, epochs, warm_up, views) in DATA_SETS.items():
         shared = {"max_epochs": epochs, "warm_up": warm_up, "image_size": shape[:2], **views}
-        schedules[name] = {"shared": {**shared, **DRY_SCHEDULE} if dry_run else shared}
+        if dry_run:
+            shared.update(DRY_SCHEDULE)
+        coreg = {"variant": "paper", "warm_up": shared["warm_up"]}
+        schedules[name] = {"shared": shared, "coreg": coreg}
     has = frozenset({"scores", "votes"})
     suite = Suite(
         "paper",

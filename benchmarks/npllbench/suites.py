@@ -27,7 +27,7 @@ IMAGES = {
         "cutout": 8,
         "queue_size": 2048,
     },
-    "coreg": {"contrastive_start": 4, "temperature": 1.0},
+    "coreg": {"contrastive_start": 4},
 }
 FEATURES = {
     "shared": {

@@ -296,7 +296,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         """Check X and y; a method changes here what it learns from."""
         return check_problem(X, y)
 
-    def _settings(self):
+    def _settings(self, training):
         """Return what the net reads: the parameters, and settings that are none."""
         return {**self._fixed, **self.get_params(deep=False)}
 
@@ -318,7 +318,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             )
 
     def _train(self, data, training, eval_data, seed, device):
-        net = self._make_net(data, seed, device)
+        net = self._make_net(data, training, seed, device)
         data_key = None
         if self.warm_start or self.checkpoint_dir is not None:
             data_key = fingerprint(data, training.candidates, training.known, training.scores)
@@ -391,13 +391,13 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
                 stacklevel=5,  # the caller of fit
             )
 
-    def _make_net(self, data, seed, device):
+    def _make_net(self, data, training, seed, device):
         n = len(data)
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = min(256, max(8, n // 16))
         mean, scale, shape = _input_statistics(data)
-        method = SimpleNamespace(**self._settings())
+        method = SimpleNamespace(**self._settings(training))
         net = self._net_class(
             NetworkEnsemble,
             method=method,

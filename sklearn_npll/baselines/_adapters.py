@@ -6,10 +6,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .._compat import HasMethods, StrOptions, fit_context
+from .._evidence import annotator_shares
 from .._inputs import check_features, check_problem
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
-from ._aggregation import best_labels, check_shares, count_votes
+from ._aggregation import best_labels
 from ._classic import restrict
 
 
@@ -41,12 +42,8 @@ def soft_labels(labels):
         Rows of sum 1; uniform over the candidates where nothing prefers one to another.
     """
     candidates = labels.toarray()
-    if labels.scores is not None:
-        check_shares(labels.scores)
-        return restrict(labels.scores.astype(np.float64), candidates)
-    if labels.votes is not None:
-        return restrict(count_votes(labels.votes, labels.shape[1]), candidates)
-    return restrict(candidates, candidates)
+    shares = annotator_shares(labels.scores, labels.votes, labels.shape[1])
+    return restrict(candidates if shares is None else shares, candidates)
 
 
 def _estimator_has_predict_proba(self):

@@ -10,50 +10,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context
-from .._messages import name_rows
+from .._evidence import annotator_shares, count_votes, majority_vote
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 
 # -- rules -------------------------------------------------------------------------------------
-
-
-def count_votes(votes, n_classes):
-    """Count the votes of each class.
-
-    Parameters
-    ----------
-    votes : int array-like of shape (n_samples, n_prompts)
-        Indices of classes; -1 where a prompt abstained.
-    n_classes : int
-
-    Returns
-    -------
-    int ndarray of shape (n_samples, n_classes)
-    """
-    votes = np.asarray(votes)
-    rows, prompts = np.nonzero(votes >= 0)
-    cells = rows * n_classes + votes[rows, prompts]
-    counts = np.bincount(cells, minlength=len(votes) * n_classes)
-    return counts.reshape(len(votes), n_classes)
-
-
-def majority_vote(votes, n_classes):
-    """Return the share of each class in the votes.
-
-    Parameters
-    ----------
-    votes : int array-like of shape (n_samples, n_prompts)
-        Indices of classes; -1 where a prompt abstained.
-    n_classes : int
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_classes)
-        Rows of sum 1; uniform where every prompt abstained.
-    """
-    counts = count_votes(votes, n_classes)
-    counts[~counts.any(axis=1)] = 1
-    return counts / counts.sum(axis=1, keepdims=True)
 
 
 def best_labels(labels, random_state=None):
@@ -344,21 +305,10 @@ class AnnotatorClassifier(_AggregationClassifier):
     def _combine(self, labels):
         if self.aggregation == "vote":
             return majority_vote(labels.votes, labels.shape[1])
-        check_shares(labels.scores)
-        scores = labels.scores.astype(np.float64)
-        return scores / scores.sum(axis=1, keepdims=True)
+        return annotator_shares(labels.scores, None, labels.shape[1])
 
     def _part(self):
         return "votes" if self.aggregation == "vote" else "scores"
-
-
-def check_shares(scores):
-    """Raise a ValueError unless rows of scores can be scaled to probabilities."""
-    wrong = (scores < 0).any(axis=1) | ~(scores > 0).any(axis=1)
-    if wrong.any():
-        raise ValueError(
-            f"scores must be probabilities, but in {name_rows(wrong)} they are negative or all zero"
-        )
 
 
 class DawidSkeneClassifier(_AggregationClassifier):

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from .._compat import Interval
+from .._evidence import annotator_shares
 from .._inputs import NOTHING_TO_LEARN, check_problem
 from .._neural._base import NeuralClassifier, PairClassifier, learner
 from .._partial_labels import PartialLabels
 from ..coreg._losses import soft_cross_entropy
 from ..coreg._net import CoRegNet
-from ._aggregation import best_labels, check_shares
+from ._aggregation import best_labels
 from ._net import NoiseRateMixin, RuleNet
 from ._rules import (
     elr_loss,
@@ -404,7 +405,6 @@ class DistillationClassifier(NeuralClassifier):
                 "DistillationClassifier learns from the annotator's probabilities, but there are no"
                 " scores: give a PartialLabels that has them"
             )
-        check_shares(problem.scores)
-        scores = problem.scores / problem.scores.sum(1, keepdims=True)
-        training.scores = torch.tensor(scores, dtype=torch.float32, device=device)
+        shares = annotator_shares(problem.scores, None, len(problem.classes))
+        training.scores = torch.tensor(shares, dtype=torch.float32, device=device)
         return training

@@ -24,6 +24,7 @@ from ._losses import (
     contrastive_masks,
     kl_divergence,
     prototype_logits,
+    score_cross_entropy,
     soft_cross_entropy,
     squared_error,
     warm_up_loss,
@@ -96,12 +97,17 @@ class CoRegNet(ContrastiveNet):
         self._record_division(data, divisions)
 
     def _warm_up(self, k, data):
+        """Learn from the annotator's scores if there are any, else from the candidates."""
         self.networks_[k].train()
         rows = torch.randperm(len(data), device=data.candidates.device)
-        for batch in even_chunks(rows, 2 * self.batch_size):
+        batch_size = 2 * self.batch_size if data.scores is None else self.batch_size
+        for batch in even_chunks(rows, batch_size):
             inputs = data.views.strong(batch)
             logits = self.classify(k, self.embed(k, inputs))
-            loss = warm_up_loss(logits, data.candidates[batch])
+            if data.scores is None:
+                loss = warm_up_loss(logits, data.candidates[batch])
+            else:
+                loss = score_cross_entropy(logits, data.scores[batch], data.candidates[batch])
             self.collect(warm_up=loss)
             self.descend(loss, batch)
 
