@@ -27,10 +27,8 @@ from sklearn_npll.datasets import load_fashion_mnist
 
 QUICKSTART = {
     "max_epochs": 22,
-    "warm_up": 6,
     "contrastive_start": 4,
     "queue_size": 2048,
-    "temperature": 1.0,
     "batch_size": 64,
     "lr": 0.05,
     "cutout": 8,
@@ -44,12 +42,14 @@ ABLATIONS = {
     "no distribution alignment": {"prior": None},
     "prior of the annotator": {"prior": "annotator"},
     "no MixUp": {"mixup_alpha": None},
+    "variant of the paper": {"variant": "paper", "warm_up": 6},
+    "warm-up on the candidates": {"warm_up_target": "candidates"},
     "sharpening (T = 0.5)": {"temperature": 0.5},
     "cutout of 14 pixels": {"cutout": 14},
     "learning rate 0.01": {"lr": 0.01},
     "multi-layer perceptron": {"module": "mlp"},
 }
-LONG = {**QUICKSTART, "max_epochs": 40, "warm_up": 10}
+LONG = {**QUICKSTART, "max_epochs": 40}
 
 
 def load(n_train, seed):
