@@ -5,7 +5,8 @@ Usage::
     python benchmarks/report.py                                     # of benchmarks/results/suites
     python benchmarks/report.py --input DIR --output docs/benchmarks
 
-Writes ``report.md`` and, beside it, one PNG a suite and one of the average ranks.
+Writes ``report.md`` and, beside it, one PNG a suite and one of the average ranks, and the tables as
+CSV files, which the documentation includes.
 """
 
 import argparse
@@ -34,6 +35,9 @@ def suite_section(path, output):
         if not any(row["status"] == "ok" for row in of_track):
             continue
         seeds = len({row["seed"] for row in of_track})
+        name = path.stem if track == "default" else f"{path.stem}-{track}"
+        table = tables.accuracy_table(rows, track, tables.comma_separated)
+        (output / f"{name}.csv").write_text(table, encoding="utf-8")
         parts += [
             f"Test accuracy (%), {text}: mean ± standard deviation over {seeds} seeds.\n",
             tables.accuracy_table(rows, track),
@@ -80,6 +84,8 @@ def main(arguments=None):
     ranked = [row for path in files if path.stem in RANKED for row in read_rows(path)]
     if any(row["status"] == "ok" and row["track"] == "default" for row in ranked):
         tables.plot_ranks(ranked, output / "ranks.png")
+        table = tables.rank_table(ranked, form=tables.comma_separated)
+        (output / "ranks.csv").write_text(table, encoding="utf-8")
         parts += [
             "Average rank of the methods that have a result in every task of every suite here.\n",
             tables.rank_table(ranked),

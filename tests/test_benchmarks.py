@@ -282,6 +282,9 @@ def test_the_report_holds_tables_and_figures(tmp_path, dummies):
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| nearest | **" in text and "| broken |  (1 failed)" in text.replace("| (1", "|  (1")
     assert (tmp_path / "report" / "synthetic.png").stat().st_size > 1000
+    table = (tmp_path / "report" / "synthetic.csv").read_text().splitlines()
+    assert table[0] == f"method,{TASK},rank"
+    assert table[1].startswith("nearest,**") and table[2] == "broken,(1 failed),"
 
 
 @pytest.mark.parametrize("name", ["cifar10n", "pll", "caltech-clip"])

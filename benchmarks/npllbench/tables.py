@@ -1,5 +1,7 @@
-"""Tables (Markdown) and figures of the results."""
+"""Tables (Markdown and CSV) and figures of the results."""
 
+import csv
+import io
 import warnings
 
 import numpy as np
@@ -140,8 +142,21 @@ def paired(rows, reference=REFERENCE, track="default"):
     return result
 
 
-def accuracy_table(rows, track="default"):
-    """Return a Markdown table: methods by tasks, in percent, with a column of average ranks.
+def markdown(header, lines):
+    """Return a Markdown table, the first column to the left and the others to the right."""
+    rows = [header, ["---", *["---:"] * (len(header) - 1)], *lines]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"
+
+
+def comma_separated(header, lines):
+    """Return a table as CSV, for the documentation."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *lines])
+    return file.getvalue()
+
+
+def accuracy_table(rows, track="default", form=markdown):
+    """Return a table: methods by tasks, in percent, with a column of average ranks.
 
     Methods of two networks have two lines, one for the ensemble and one for a single network.
     The best ensemble or only network of each task is bold. A cell without a result names its
@@ -173,7 +188,7 @@ def accuracy_table(rows, track="default"):
         if any(method in cell for cell in single.values()):
             cells = [_cell(single.get(task, {}).get(method)) for task in tasks]
             lines.append([f"{method}, single network", *cells, ""])
-    return markdown(["method", *(task for _, task in tasks), "rank"], lines)
+    return form(["method", *(task for _, task in tasks), "rank"], lines)
 
 
 def paired_table(rows, track="default"):
@@ -207,8 +222,8 @@ def work_table(rows, track="default"):
     return markdown(header, lines)
 
 
-def rank_table(rows, track="default"):
-    """Return a Markdown table of average ranks by suite and over the suites."""
+def rank_table(rows, track="default", form=markdown):
+    """Return a table of average ranks by suite and over the suites."""
     suites = list(dict.fromkeys(row["suite"] for row in rows))
     overall = average_ranks(rows, track=track)
     per_suite = {
@@ -218,13 +233,7 @@ def rank_table(rows, track="default"):
         [method, *(f"{per_suite[s].get(method, np.nan):.1f}" for s in suites), f"{rank:.2f}"]
         for method, rank in overall.items()
     ]
-    return markdown(["method", *suites, "average"], lines)
-
-
-def markdown(header, lines):
-    """Return a Markdown table, the first column to the left and the others to the right."""
-    rows = [header, ["---", *["---:"] * (len(header) - 1)], *lines]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows) + "\n"
+    return form(["method", *suites, "average"], lines)
 
 
 # -- figures -------------------------------------------------------------------------------------
