@@ -53,6 +53,11 @@ def check_shares(scores):
         )
 
 
+def are_probabilities(scores):
+    """Tell whether rows of scores are non-negative and sum to 1, as well as half precision can."""
+    return bool((scores >= 0).all() and (np.abs(scores.sum(axis=1) - 1) < 1e-2).all())
+
+
 def annotator_shares(scores, votes, n_classes):
     """Return the annotator's probabilities, or else the shares of the classes in its votes.
 

@@ -293,6 +293,8 @@ def decode_sample(item, row, mode=None):
                 image = _eight_bit(opened)
         else:
             image = array_to_pil(to_uint8(_channels_last(item)[np.newaxis], rows=[row])[0])
+    except ImageReadError as error:
+        return error
     # Decoders raise anything on a damaged file: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         return ImageReadError(row, path, f"{type(error).__name__}: {error}")
@@ -457,6 +459,8 @@ def to_uint8(images, rows=None):
     Raises
     ------
     ValueError
+        If the shape or dtype is no image's.
+    ImageReadError
         If a value is out of range or not a number.
 
     Examples
@@ -467,7 +471,7 @@ def to_uint8(images, rows=None):
     """
     if images.ndim == 3:
         images = images[..., np.newaxis]
-    if images.ndim != 4 or images.shape[3] not in (1, 3, 4):
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or 0 in images.shape[1:3]:
         raise ValueError(f"an image has shape (H, W) or (H, W, 1|3|4), got {images.shape[1:]}")
     kind = images.dtype.kind
     if kind == "b":
@@ -516,9 +520,11 @@ def _scale_to_uint8(images, rows):
     if wrong.any():
         i = int(np.flatnonzero(wrong)[0])
         row = i if rows is None else rows[i]
-        raise ValueError(
-            f"image {row} has values from {low[i]:g} to {high[i]:g}; they must be in [0, 1] or"
-            " [0, 255]. Undo any normalisation, and use dtype uint16 for 16-bit images."
+        raise ImageReadError(
+            row,
+            None,
+            f"it has values from {low[i]:g} to {high[i]:g}; they must be in [0, 1] or [0, 255]."
+            " Undo any normalisation, and use dtype uint16 for 16-bit images.",
         )
     if images.dtype.kind == "f":
         images = np.rint(images * np.where(high <= 1, 255, 1)[:, None, None, None])

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.utils import assert_all_finite
 
 from ._partial_labels import PartialLabels
 
@@ -320,6 +321,7 @@ def _division(y_true, candidates, clean_probability, classes):
             f"clean_probability has shape {clean_probability.shape}; expected one value for each"
             f" of {len(labels)} samples."
         )
+    assert_all_finite(clean_probability, input_name="clean_probability")
     judged = (labels.encode_labels(y_true) >= 0) & _informative(labels)
     return labels.contains(y_true)[judged], clean_probability[judged]
 
@@ -331,6 +333,7 @@ def _check_proba(proba, labels):
             f"The probabilities have shape {proba.shape} but the candidates {labels.shape}; reorder"
             " and complete the columns to follow the candidates' classes."
         )
+    assert_all_finite(proba, input_name="the probabilities")
     return proba
 
 

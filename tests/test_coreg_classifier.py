@@ -33,10 +33,11 @@ from skorch.callbacks import Callback, Checkpoint, EarlyStopping, GradientNormCl
 from torch import nn
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
+from sklearn_npll._inputs import Problem
 from sklearn_npll._neural import _base
 from sklearn_npll._neural._checkpoint import fingerprint
 from sklearn_npll._neural._net import cosine_factor
-from sklearn_npll.coreg._classifier import effective_classes
+from sklearn_npll.coreg._classifier import annotator_labels, effective_classes, resolve_prior
 from sklearn_npll.model_selection import (
     approximated_accuracy_scorer,
     covering_rate_scorer,
@@ -1552,7 +1553,68 @@ def test_warm_up_target_needs_scores():
     labels = PartialLabels(X, NAMES, Y, scores=scores)
     with pytest.raises(ValueError, match=r"scores must be probabilities.*row 0"):
         classifier(warm_up_target="scores").fit(labels)
+    even = PartialLabels(X, NAMES, Y, scores=np.full((60, 3), 1 / 3, dtype=np.float32))
+    with pytest.raises(ValueError, match="that prefer some classes"):
+        classifier(warm_up_target="scores").fit(even)
+    assert_same_fit(classifier().fit(even), classifier().fit(LABELS))
+
+
+@pytest.mark.parametrize("scale, shift", [(1, -1), (0.2, 0)])
+def test_scores_that_are_no_probabilities_are_left_alone(scale, shift):
+    """Logits, or cosines; they are good enough for a rule."""
+    scores = np.float32(scale * np.eye(3)[T] + shift)
+    labels = PartialLabels(X, NAMES, Y, scores=scores)
+    with pytest.warns(UserWarning, match="scores are no probabilities") as caught:
+        clf = classifier().fit(labels)
+    assert caught[0].filename == __file__
+    assert_same_fit(clf, classifier().fit(LABELS))
+    classifier(variant="paper").fit(labels)
     classifier(warm_up_target="candidates", prior="uniform").fit(labels)
+
+
+def test_annotator_labels():
+    candidates = np.array([[1, 1, 0], [0, 1, 0], [1, 1, 1], [1, 1, 1], [1, 1, 0]], dtype=bool)
+    known = np.array([False, True, False, False, False])
+    scores = np.float32([[3, 1, 0], [-1, 0, 0], [1, 1, 1], [0.5, 0.25, 0.25], [1, 1, 0]])
+    problem = Problem(X[:5], NAMES, candidates, known, scores)
+    # the label of the known row; nothing of a row that prefers no class, though of one with all
+    expected = [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0], [0.5, 0.25, 0.25], [0.5, 0.5, 0]]
+    assert_allclose(annotator_labels(problem, strict=True), expected)
+    votes = np.array([[0, 0, 1], [0, 0, 0], [-1, -1, -1], [0, 1, 2], [1, 1, 1]])
+    problem = Problem(X[:5], NAMES, candidates, known, votes=votes)
+    expected = [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
+    labels = annotator_labels(problem, strict=False)
+    assert_allclose(labels, expected, rtol=1e-6)
+    # the prior is the mean of the rows with a label
+    assert_allclose(resolve_prior("annotator", labels, candidates), [2 / 9, 7 / 9, 0], rtol=1e-6)
+    assert annotator_labels(Problem(X[:5], NAMES, candidates, known), strict=False) is None
+
+
+def test_a_warm_up_that_has_ended_stays_ended():
+    labels = PartialLabels(X, NAMES, Y, scores=np.float32(np.eye(3)[T]))
+    clf = classifier(max_epochs=5, warm_up="auto", warm_start=True, contrastive_start=2).fit(labels)
+    clf.set_params(max_epochs=12).fit(labels)
+    phases = ["warm_up"] * 2 + ["co_regularisation"] * 10
+    assert [row["phase"] for row in clf.history_] == phases
+    with_contrast = [row["loss_contrastive"] is not None for row in clf.history_]
+    assert with_contrast == [False] * 4 + [True] * 8
+
+
+class NaNFrom:
+    """A view that returns NaN from the given call on."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __call__(self, batch):
+        self.call -= 1
+        return batch * np.nan if self.call < 0 else batch
+
+
+@pytest.mark.parametrize("params", [{"lr": 1e6}, {"strong_transform": NaNFrom(12)}])
+def test_a_diverged_training_says_so(params):
+    with pytest.raises(ValueError, match="training has diverged; lower `lr`"):
+        classifier(**params).fit(X, Y)
 
 
 def test_batch_size_auto(fitted):

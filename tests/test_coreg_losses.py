@@ -66,13 +66,12 @@ def test_warm_up_loss_adds_both_terms():
 
 
 def test_score_cross_entropy():
-    scores = torch.tensor([[0.2, 0.2, 0.6], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
-    candidates = torch.tensor([[True, True, True], [True, False, True], [True, False, False]])
+    scores = torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
     logits = torch.cat([LOGITS[:1], LOGITS[1:2], LOGITS[1:2]])
     # of probabilities 0.5, 0.25, 0.25; the first row carries no label
     expected = (0.5 * math.log(2) + 0.5 * math.log(4) + math.log(2)) / 2
-    assert score_cross_entropy(logits, scores, candidates).item() == pytest.approx(expected)
-    assert score_cross_entropy(logits[:1], scores[:1], candidates[:1]).item() == 0
+    assert score_cross_entropy(logits, scores).item() == pytest.approx(expected)
+    assert score_cross_entropy(logits[:1], scores[:1]).item() == 0
 
 
 @pytest.mark.parametrize("gap", [200.0, 1e6])

@@ -41,6 +41,16 @@ def test_coverage(form):
     assert coverage_score([0, -1, -1, -1, 0], candidates) == 1 / 2
 
 
+def test_values_that_are_no_numbers():
+    candidates = [[1, 0], [1, 1], [0, 1]]
+    for metric in (covering_rate, approximated_accuracy):
+        with pytest.raises(ValueError, match="probabilities contains NaN"):
+            metric(np.full((3, 2), np.nan), candidates)
+    for metric in (noise_detection_auc, noise_detection_f1):
+        with pytest.raises(ValueError, match="clean_probability contains NaN"):
+            metric([0, 1, 0], candidates, [np.nan, 1, 0])
+
+
 def test_names_of_classes():
     assert coverage_score(NAMES[Y], CANDIDATES, classes=NAMES) == 3 / 5
     assert covering_rate(NAMES[Y], CANDIDATES, classes=NAMES) == 2 / 4

@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 
 from sklearn_npll.annotators._templates import make_prompts, resolve_classes, resolve_templates
@@ -49,6 +50,7 @@ def test_prompts_keep_other_braces():
 
 def test_classes():
     assert resolve_classes(["cat", "dog"]) == (["cat", "dog"], [["cat"], ["dog"]])
+    assert resolve_classes(pd.Series(["cat", "dog"])) == (["cat", "dog"], [["cat"], ["dog"]])
     assert resolve_classes({"b": ("dog", "puppy"), "a": "cat"}) == (
         ["b", "a"],
         [["dog", "puppy"], ["cat"]],

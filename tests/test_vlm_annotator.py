@@ -692,12 +692,25 @@ def test_bad_parameters(annotator, vlm, params, error, message):
         (np.zeros((0, 4, 4)), "0 samples"),
         ([], "Expected 2D array|0 sample"),
         (np.zeros((2, 3, 8, 8)), "channels seem to come first"),
-        (np.full((2, 4, 4), 300), "image 0 has values from 300 to 300"),
+        (np.zeros((2, 0, 8)), r"an image has shape .* got \(0, 8, 1\)"),
+        (np.full((2, 4, 4), 300), "Image 0 cannot be read: it has values from 300 to 300"),
     ],
 )
 def test_bad_samples(annotator, samples, message):
     with pytest.raises(ValueError, match=message):
         annotator.fit_transform(samples)
+
+
+def test_on_error_skip_of_an_array(vlm):
+    images = np.repeat(np.linspace(0.2, 1, 4), 16).reshape(4, 4, 4)
+    images[2, 0, 0] = np.nan
+    annotator = VLMPartialAnnotator(["red", "green"], vlm=vlm, on_error="skip")
+    with pytest.warns(UserWarning, match="Image 2"):
+        labels = annotator.fit_transform(images)
+    assert (labels.votes == -1).all(1).tolist() == [False, False, True, False]
+    assert labels.toarray()[2].all()
+    with pytest.raises(ImageReadError, match="Image 2"):
+        annotator.set_params(on_error="raise").fit_transform(images)
 
 
 def test_bad_encoders(annotator):

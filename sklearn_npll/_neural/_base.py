@@ -97,7 +97,8 @@ module : str, nn.Module or callable, default="auto"
         ``net.history.record`` in a callback writes to. One that raises a KeyboardInterrupt at an
         epoch's end, as `skorch.callbacks.EarlyStopping` does, ends the training; at any other time
         the interrupt leaves `fit`. What they monitor must be recorded in every epoch, as
-        ``eval_accuracy`` is; those that score batches, such as `EpochScoring`, find none here.
+        ``eval_accuracy`` is; those that score batches, such as `EpochScoring`, find none here, and
+        an `LRScheduler` changes nothing, as each epoch sets the learning rate of its cosine.
     device : str, default="auto"
         "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ...
     precision : {"fp32", "bf16"}, default="fp32"

@@ -14,6 +14,7 @@ from torch import nn
 from ._checkpoint import map_tensors, plain_row
 
 MIN_LR_SHARE = 1e-3
+DIVERGED = "the training has diverged; lower `lr`, or see whether a view of your own returns NaN"
 
 
 @dataclass
@@ -220,6 +221,8 @@ class EpochNet(NeuralNet):
         for name in self.terms:
             values = self.terms_.get(name)
             mean = torch.stack(values).mean().item() if values else None
+            if mean is not None and not math.isfinite(mean):
+                raise ValueError(f"the loss of epoch {self.epoch_ + 1} is {mean}: {DIVERGED}")
             self.history.record(f"loss_{name}", mean)
         self.history.record("gradient_samples", self.gradient_samples_)
         if data.eval_views is not None:
@@ -307,7 +310,10 @@ class EpochNet(NeuralNet):
                 inputs = view(batch)
                 with self.autocast():
                     parts.append(model(inputs).float().softmax(1))
-        return torch.cat(parts)
+        proba = torch.cat(parts)
+        if not proba.isfinite().all():
+            raise ValueError(f"the network predicts NaN: {DIVERGED}")
+        return proba
 
     def _record_evaluation(self, data):
         """Record the accuracy on the evaluation set, of the ensemble and of the first network."""

@@ -1,5 +1,6 @@
 """From samples and prompts to embeddings, and from these to probabilities."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -319,9 +320,12 @@ def _load(encoder, samples, rows, cache):
         stored = cache.get(key for key in keys if key is not None)
     new = [i for i, key in enumerate(keys) if key not in stored]
     errors = []
+    images = None
     if isinstance(batch, np.ndarray):
-        images = to_uint8(batch[new] if stored else batch, [rows[i] for i in new])
-    else:
+        # one that cannot be read is found by reading them one by one
+        with contextlib.suppress(ImageReadError):
+            images = to_uint8(batch[new] if stored else batch, [rows[i] for i in new])
+    if images is None:
         decoded = {i: decode_sample(batch[i], rows[i], "RGB") for i in new}
         errors = [image for image in decoded.values() if isinstance(image, ImageReadError)]
         new = [i for i in new if not isinstance(decoded[i], ImageReadError)]

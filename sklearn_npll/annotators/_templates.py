@@ -1,5 +1,7 @@
 """Prompt templates: named sets, and the prompts made from them."""
 
+from collections.abc import Mapping, Set
+
 from .._messages import did_you_mean
 
 # General enough for any photographs; each differs from the first in one respect.
@@ -120,9 +122,11 @@ def resolve_classes(classes):
     >>> resolve_classes({0: "cat", 1: ["dog", "puppy"]})
     ([0, 1], [['cat'], ['dog', 'puppy']])
     """
-    if isinstance(classes, str) or not hasattr(classes, "__iter__"):
-        raise ValueError(f"classes is {classes!r}; give a list of names or a mapping to names.")
-    if hasattr(classes, "items"):
+    if isinstance(classes, (str, Set)) or not hasattr(classes, "__iter__"):
+        raise ValueError(
+            f"classes is {classes!r}; give a list of names, in their order, or a mapping to names."
+        )
+    if isinstance(classes, Mapping):
         labels = list(classes)
         names = [[n] if isinstance(n, str) else list(n) for n in classes.values()]
     else:

@@ -1,17 +1,23 @@
 """Co-Reg as a scikit-learn classifier."""
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 
 from .._compat import Interval, StrOptions
-from .._evidence import annotator_shares
+from .._evidence import annotator_shares, are_probabilities
 from .._neural._base import PairClassifier, learner
 from ._net import CoRegNet
 
 # Share of the classes that must effectively be named for the classes to be taken as balanced.
 BALANCED = 0.8
+# What "auto" stands for; "scores" only where there are any.
+VARIANTS = {
+    "paper": {"prior": "uniform", "warm_up_target": "candidates", "temperature": 0.5},
+    "robust": {"prior": "adaptive", "warm_up_target": "scores", "temperature": 1.0},
+}
 
 
 def candidate_shares(candidates):
@@ -24,6 +30,74 @@ def effective_classes(shares):
     """Return the exponential of the entropy of class shares (C,): C if they are equal."""
     shares = shares[shares > 0]
     return np.exp(-(shares * np.log(shares)).sum())
+
+
+def annotator_labels(problem, strict):
+    """Return the annotator's scores, or else the shares of its votes, as soft labels.
+
+    Parameters
+    ----------
+    problem : Problem
+    strict : bool
+        Whether scores that do not sum to 1 are scaled, and negative ones an error. Otherwise they
+        are left alone, with a warning.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes) or None
+        Rows of sum 1, those of known rows with their label; 0 where no class is preferred to
+        another. None if that is so everywhere.
+    """
+    scores, votes, guessed = problem.scores, problem.votes, ~problem.known
+    if scores is None and votes is None:
+        return None
+    scores, votes = (part if part is None else part[guessed] for part in (scores, votes))
+    if scores is not None and not strict and not are_probabilities(scores):
+        warnings.warn(
+            "The scores are no probabilities (rows of sum 1), so only the candidates are learnt "
+            "from. Give probabilities, or say so with warm_up_target='candidates' and a prior",
+            UserWarning,
+            stacklevel=5,  # the caller of fit
+        )
+        return None
+    labels = problem.candidates.astype(np.float32)
+    labels[guessed] = annotator_shares(scores, votes, labels.shape[1])
+    labels[np.ptp(labels, axis=1) < 1e-6] = 0
+    return labels if labels.any() else None
+
+
+def resolve_prior(prior, labels, candidates):
+    """Return the class shares that a value of the parameter `prior` stands for.
+
+    Parameters
+    ----------
+    prior : str, array-like of shape (n_classes,) or None
+    labels : ndarray of shape (n_samples, n_classes) or None
+        See `annotator_labels`.
+    candidates : bool ndarray of shape (n_samples, n_classes)
+
+    Returns
+    -------
+    ndarray of float32 of shape (n_classes,), "estimated" or None
+    """
+    n_classes = candidates.shape[1]
+    if isinstance(prior, str):
+        if prior == "estimated":
+            return prior
+        if prior == "candidates" or labels is None:
+            shares = candidate_shares(candidates)
+        else:
+            shares = labels[labels.any(1)].mean(0)
+        even = prior == "adaptive" and effective_classes(shares) >= BALANCED * n_classes
+        prior = np.ones(n_classes) if even or prior == "uniform" else shares
+    elif prior is None:
+        return None
+    prior = np.asarray(prior, dtype=np.float32)
+    if prior.shape != (n_classes,) or not (np.all(prior >= 0) and 0 < prior.sum() < np.inf):
+        raise ValueError(
+            f"prior must be {n_classes} non-negative class shares, one a class; got {prior!r}"
+        )
+    return prior / prior.sum()
 
 
 @learner
@@ -48,9 +122,10 @@ class CoRegClassifier(PairClassifier):
         of 100 to 800.
     warm_up_target : {"auto", "scores", "candidates"}, default="auto"
         What the warm-up learns from. "scores": the annotator's probabilities, or the shares of its
-        votes, by their cross-entropy, in batches of `batch_size`. "candidates": Eq. 1-3, in batches
-        twice as large. "auto" is "candidates" in the paper's variant; in the robust one "scores" if
-        the `PartialLabels` have scores or votes.
+        votes, by their cross-entropy, in batches of `batch_size`; rows that prefer no class are
+        left out. "candidates": Eq. 1-3, in batches twice as large. "auto" is "candidates" in the
+        paper's variant; in the robust one "scores" if the `PartialLabels` have votes, or scores
+        that are probabilities.
     prior : {"auto", "adaptive", "uniform", "candidates", "annotator", "estimated"}, array-like of \
 shape (n_classes,) or None, default="auto"
         Class shares that the predictions are aligned to before the division. "uniform": equal
@@ -139,8 +214,8 @@ shape (n_classes,) or None, default="auto"
     The networks standardise their inputs by themselves.
 
     A row in which every class is a candidate carries no label: it is never in the partial split and
-    does not count in the warm-up. An epoch whose partial split is empty trains on the candidates as
-    in the warm-up; one whose unlabelled split is empty trains on the partial split alone.
+    does not count in a warm-up on candidates. An epoch whose partial split is empty trains as in
+    the warm-up; one whose unlabelled split is empty trains on the partial split alone.
 
     References
     ----------
@@ -224,65 +299,34 @@ shape (n_classes,) or None, default="auto"
 
     def _make_training(self, problem, views, device):
         training = super()._make_training(problem, views, device)
-        training.prior = self._resolve_prior(problem, device)
-        training.scores = self._resolve_scores(problem, device)
+        prior, target = self._resolved("prior"), self._resolved("warm_up_target")
+        asked = [
+            f"{name}={value!r}"
+            for name, value in (("prior", "annotator"), ("warm_up_target", "scores"))
+            if isinstance(getattr(self, name), str) and getattr(self, name) == value
+        ]
+        labels = None
+        if target == "scores" or (isinstance(prior, str) and prior in ("adaptive", "annotator")):
+            labels = annotator_labels(problem, strict=bool(asked))
+        if asked and labels is None:
+            raise ValueError(
+                f"{asked[0]} needs PartialLabels with scores or votes that prefer some classes; "
+                "these have none. Use prior='estimated' and warm_up_target='candidates'"
+            )
+        if target == "scores" and labels is not None:
+            training.scores = torch.tensor(labels, dtype=torch.float32, device=device)
+        training.prior = resolve_prior(prior, labels, problem.candidates)
+        if isinstance(training.prior, np.ndarray):
+            training.prior = torch.from_numpy(training.prior).to(device)
         return training
 
     def _settings(self, training):
-        settings = super()._settings(training)
-        if self.temperature == "auto":
-            settings["temperature"] = 0.5 if self.variant == "paper" else 1.0
-        if self.warm_up == "auto":
-            fifths = 1 if training.scores is None else 2
-            settings["warm_up"] = -(-fifths * self.max_epochs // 5)
-        return settings
+        fifths = 1 if training.scores is None else 2
+        warm_up = -(-fifths * self.max_epochs // 5) if self.warm_up == "auto" else self.warm_up
+        temperature = self._resolved("temperature")
+        return {**super()._settings(training), "warm_up": warm_up, "temperature": temperature}
 
-    def _resolve_scores(self, problem, device):
-        """Return what the warm-up learns from (n, C), or None if from the candidates."""
-        target = self.warm_up_target
-        if target == "candidates" or (target == "auto" and self.variant == "paper"):
-            return None
-        shares = _annotator_shares(problem)
-        if shares is None:
-            if target == "scores":
-                raise ValueError(
-                    "warm_up_target='scores' needs PartialLabels with scores or votes; these have "
-                    "none. Use warm_up_target='candidates'"
-                )
-            return None
-        shares[problem.known] = problem.candidates[problem.known]
-        return torch.tensor(shares, dtype=torch.float32, device=device)
-
-    def _resolve_prior(self, problem, device):
-        prior, n_classes = self.prior, len(problem.classes)
-        if isinstance(prior, str) and prior == "auto":
-            prior = "uniform" if self.variant == "paper" else "adaptive"
-        if prior is None or (isinstance(prior, str) and prior == "estimated"):
-            return prior
-        if isinstance(prior, str) and prior == "uniform":
-            prior = np.ones(n_classes)
-        elif isinstance(prior, str) and prior == "candidates":
-            prior = candidate_shares(problem.candidates)
-        elif isinstance(prior, str):
-            shares = _annotator_shares(problem)
-            if shares is not None:
-                shares = shares.mean(0)
-            elif prior == "annotator":
-                raise ValueError(
-                    "prior='annotator' needs PartialLabels with scores or votes; these have none. "
-                    "Use prior='estimated' or give the class shares"
-                )
-            else:
-                shares = candidate_shares(problem.candidates)
-            even = prior == "adaptive" and effective_classes(shares) >= BALANCED * n_classes
-            prior = np.ones(n_classes) if even else shares
-        prior = np.asarray(prior, dtype=np.float32)
-        if prior.shape != (n_classes,) or not (np.all(prior >= 0) and 0 < prior.sum() < np.inf):
-            raise ValueError(
-                f"prior must be {n_classes} non-negative class shares, one a class; got {prior!r}"
-            )
-        return torch.from_numpy(prior / prior.sum()).to(device)
-
-
-def _annotator_shares(problem):
-    return annotator_shares(problem.scores, problem.votes, len(problem.classes))
+    def _resolved(self, name):
+        """Return a parameter, or what the variant says in place of "auto"."""
+        value = getattr(self, name)
+        return VARIANTS[self.variant][name] if isinstance(value, str) and value == "auto" else value

@@ -52,23 +52,20 @@ def warm_up_loss(logits, candidates):
     return candidate_nll(logits, candidates) + negative_entropy(logits)
 
 
-def score_cross_entropy(logits, scores, candidates):
+def score_cross_entropy(logits, scores):
     """Mean cross-entropy to the annotator's scores, in place of Eq. 3; not from the paper.
-
-    Rows in which every class is a candidate carry no label and are left out of the mean.
 
     Parameters
     ----------
     logits, scores : Tensor of shape (n, C)
-    candidates : bool Tensor of shape (n, C)
+        A row of scores that is 0 carries no label and is left out of the mean.
 
     Returns
     -------
     Tensor of shape ()
     """
-    labelled = ~candidates.all(1)
     loss = -(scores * logits.log_softmax(1)).sum(1)
-    return (loss * labelled).sum() / labelled.sum().clamp(min=1)
+    return loss.sum() / scores.any(1).sum().clamp(min=1)
 
 
 def soft_cross_entropy(logits, target):

@@ -83,7 +83,8 @@ class CoRegNet(ContrastiveNet):
     def train_epoch(self, data):
         """Warm up, or divide and co-regularise."""
         method = self.method
-        warming_up = self.epoch_ < method.warm_up
+        # a warm-up that has ended stays ended, even if a warm start makes it longer
+        warming_up = self.epoch_ < method.warm_up and self.n_divided_ == 0
         self.history.record("phase", "warm_up" if warming_up else "co_regularisation")
         if warming_up:
             for k in (0, 1):
@@ -96,6 +97,11 @@ class CoRegNet(ContrastiveNet):
             self._train_network(k, data, divisions[peer])
         self._record_division(data, divisions)
 
+    @property
+    def n_divided_(self):
+        """Number of epochs after the warm-up, the current one included."""
+        return sum(row.get("phase") == "co_regularisation" for row in self.history)
+
     def _warm_up(self, k, data):
         """Learn from the annotator's scores if there are any, else from the candidates."""
         self.networks_[k].train()
@@ -107,7 +113,7 @@ class CoRegNet(ContrastiveNet):
             if data.scores is None:
                 loss = warm_up_loss(logits, data.candidates[batch])
             else:
-                loss = score_cross_entropy(logits, data.scores[batch], data.candidates[batch])
+                loss = score_cross_entropy(logits, data.scores[batch])
             self.collect(warm_up=loss)
             self.descend(loss, batch)
 
@@ -157,7 +163,8 @@ class CoRegNet(ContrastiveNet):
         if len(partial) < 2:  # nothing to trust yet, and batch normalisation needs two rows
             self._warm_up(k, data)
             return
-        contrast = self.epoch_ >= method.warm_up + method.contrastive_start and (
+        elapsed = self.n_divided_ - 1
+        contrast = elapsed >= method.contrastive_start and (
             method.contrastive != "none" or method.prototype_weight > 0
         )
         if contrast:
@@ -174,7 +181,6 @@ class CoRegNet(ContrastiveNet):
             batches = endless_batches(unlabelled, len(chunks[0]))
         else:
             batches = itertools.repeat(unlabelled[:0])
-        elapsed = self.epoch_ - method.warm_up
         for step, (rows_p, rows_u) in enumerate(zip(chunks, batches)):
             ramp = min((elapsed + step / len(chunks)) / RAMP_UP_EPOCHS, 1.0)
             self._train_step(k, data, division, rows_p, rows_u, ramp, contrast)
