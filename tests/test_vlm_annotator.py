@@ -1,5 +1,6 @@
 import io
 import pickle
+import shutil
 import re
 import subprocess
 import sys
@@ -557,6 +558,22 @@ def test_a_pickle_holds_no_model(tiny, photos):
     assert buffer.tell() < 10_000
     lazy = annotator.transform(photos)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(lazy)).scores, expected)
+
+
+def test_a_reloaded_pipeline_predicts_without_the_model(tmp_path, photos):
+    name = write_tiny_clip(tmp_path / "model")
+    pipe = make_pipeline(VLMPartialAnnotator(CLASSES, model=name), Learner()).fit(photos)
+    scores = pipe[0].transform(photos).scores
+    pipe = pickle.loads(pickle.dumps(pipe))
+    shutil.move(tmp_path / "model", tmp_path / "elsewhere")
+    assert pipe.predict(photos).shape == (7,)
+    lazy = pipe[0].transform(photos)
+    with pytest.raises(FileNotFoundError, match="model"):
+        np.asarray(lazy)
+    shutil.move(tmp_path / "elsewhere", tmp_path / "model")
+    pipe[0].set_params(rule="topk", rule_value=4, model="missing")
+    np.testing.assert_array_equal(lazy.scores, scores)  # settled when it was made
+    assert lazy.candidates.sum() < 7 * 4
 
 
 def test_an_own_model_is_shared_by_clones_and_pickled(annotator, vlm):

@@ -4,6 +4,7 @@ import copy
 import os
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral, Real
 
 import numpy as np
@@ -40,8 +41,8 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     probable, so the candidates are few where the templates agree and many where they do not.
 
     ``transform`` costs nothing: it returns a :class:`~sklearn_npll.PartialLabels` that runs the
-    model the first time its candidates are used, so predicting with a pipeline does not. And
-    ``fit_transform`` annotates at once. Both give the same candidates, except for labels given to
+    model the first time its candidates are used, so predicting with a pipeline does not, nor does
+    a pipeline that was unpickled load the model for it. And ``fit_transform`` annotates at once. Both give the same candidates, except for labels given to
     ``fit_transform``.
 
     Parameters
@@ -336,7 +337,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             The probabilities. Memory is proportional to all three.
         """
         embeddings = self.embed(X)
-        return template_probabilities(embeddings, self._text, self._encoder.logit_scale)
+        return template_probabilities(embeddings, self._asked.text, self._asked.encoder.logit_scale)
 
     def embed(self, X):
         """Embed images in the space they share with the prompts.
@@ -419,7 +420,8 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
                 stacklevel=3,
             )
         codes = None if known_labels is None else self._encode_labels(X, known_labels)
-        self._load()
+        self._asked = self._make_asked()
+        self._asked.load()
         if not is_image_data(X):
             self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
         return X, codes
@@ -428,36 +430,27 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         """Translate labels to the indices of their classes; -1 where unlabelled."""
         return PartialLabels(X, self.classes_, plan=len).encode_labels(y)
 
-    def _load(self):
-        """Get the model, and encode the prompts."""
-        if self.vlm is not None:
-            self._encoder = UserEncoder(self.vlm, self.batch_size)
-        else:
-            self._encoder = load_open_clip(
-                self.model, self.pretrained, device=self.device, precision=self.precision
-            )
-        self._cache = None
-        if self.cache_dir is not None:
-            if not isinstance(self._encoder.cache_key, str):
-                raise ValueError(
-                    "cache_dir with a vlm of your own needs vlm.cache_key, a string that changes"
-                    " with its weights and preprocessing."
-                )
-            self._cache = EmbeddingCache(self.cache_dir, self._encoder.cache_key)
-        names = [name for own in self._names for name in own]
-        prompts = encode_prompts(self._encoder, make_prompts(self.templates_, names), self._cache)
-        self._text = class_embeddings(prompts, len(self.templates_), list(map(len, self._names)))
+    def _make_asked(self):
+        return _AskedModel(
+            vlm=self.vlm,
+            model=self.model,
+            pretrained=self.pretrained,
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            cache_dir=self.cache_dir,
+            templates=self.templates_,
+            names=self._names,
+        )
 
     def _plan(self):
-        if not hasattr(self, "_text"):  # unpickled
-            self._load()
+        if not hasattr(self, "_asked"):  # unpickled
+            self._asked = self._make_asked()
         return _AnnotationPlan(
-            encoder=self._encoder,
-            text=self._text,
+            asked=self._asked,
             rule=self.rule,
             rule_value=self.rule_value,
             batch_size=self.batch_size,
-            cache=self._cache,
             skip=self.on_error == "skip",
             verbose=bool(self.verbose),
         )
@@ -490,7 +483,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
 
     def __getstate__(self):
         state = super().__getstate__()
-        return {k: v for k, v in state.items() if k not in ("_encoder", "_text", "_cache")}
+        return {name: value for name, value in state.items() if name != "_asked"}
 
     def __sklearn_clone__(self):
         params = {
@@ -504,22 +497,67 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
 
 
 @dataclass(frozen=True)
+class _AskedModel:
+    """The model and the prompts it is asked with; both are loaded and encoded on first use."""
+
+    vlm: object
+    model: str
+    pretrained: object
+    device: str
+    precision: str
+    batch_size: int
+    cache_dir: object
+    templates: list
+    names: list
+
+    def load(self):
+        """Load everything now, so that what is wrong is found before any image is encoded."""
+        return self.encoder, self.cache, self.text
+
+    @cached_property
+    def encoder(self):
+        """OpenClipEncoder or UserEncoder: The model."""
+        if self.vlm is not None:
+            return UserEncoder(self.vlm, self.batch_size)
+        return load_open_clip(
+            self.model, self.pretrained, device=self.device, precision=self.precision
+        )
+
+    @cached_property
+    def cache(self):
+        """EmbeddingCache or None: Where embeddings are kept."""
+        if self.cache_dir is None:
+            return None
+        if not isinstance(self.encoder.cache_key, str):
+            raise ValueError(
+                "cache_dir with a vlm of your own needs vlm.cache_key, a string that changes"
+                " with its weights and preprocessing."
+            )
+        return EmbeddingCache(self.cache_dir, self.encoder.cache_key)
+
+    @cached_property
+    def text(self):
+        """ndarray of shape (n_templates, n_classes, n_dimensions): Embeddings of the prompts."""
+        names = [name for own in self.names for name in own]
+        prompts = encode_prompts(self.encoder, make_prompts(self.templates, names), self.cache)
+        return class_embeddings(prompts, len(self.templates), list(map(len, self.names)))
+
+
+@dataclass(frozen=True)
 class _AnnotationPlan:
     """What a fitted annotator does with samples: calling it annotates them."""
 
-    encoder: object
-    text: np.ndarray
+    asked: _AskedModel
     rule: str
     rule_value: object
     batch_size: int
-    cache: object
     skip: bool
     verbose: bool
     embedded: bool = False  # whether the samples are what `embed` returned
 
     def __call__(self, data, codes=None):
         """Annotate; a row with a code of at least 0 gets this class as its only candidate."""
-        n_templates, n_classes, _ = self.text.shape
+        n_templates, n_classes, _ = self.asked.text.shape
         n = n_images(data)
         votes = np.empty((n, n_templates), dtype=np.min_scalar_type(-n_classes))
         scores = np.empty((n, n_classes), dtype=np.float32)
@@ -527,7 +565,7 @@ class _AnnotationPlan:
         for embeddings in self._batches(data):
             start, stop = stop, stop + len(embeddings)
             votes[start:stop], scores[start:stop] = vote_and_average(
-                embeddings, self.text, self.encoder.logit_scale
+                embeddings, self.asked.text, self.asked.encoder.logit_scale
             )
             block = self._candidates(votes[start:stop], scores[start:stop])
             if codes is not None:
@@ -544,7 +582,7 @@ class _AnnotationPlan:
 
     def embed(self, data):
         """Normalised embeddings, float32 (n, n_dimensions)."""
-        embeddings = np.empty((n_images(data), self.text.shape[2]), dtype=np.float32)
+        embeddings = np.empty((n_images(data), self.asked.text.shape[2]), dtype=np.float32)
         stop = 0
         for batch in self._batches(data):
             start, stop = stop, stop + len(batch)
@@ -553,19 +591,19 @@ class _AnnotationPlan:
 
     def _batches(self, data):
         """Embeddings of the samples, batch by batch."""
-        n_dimensions = self.text.shape[2]
+        n_dimensions = self.asked.text.shape[2]
         if not is_image_data(data):
             for start in range(0, len(data), self.batch_size):
                 rows = data[start : start + self.batch_size]
-                yield rows if self.embedded else embed_features(self.encoder, rows, n_dimensions)
+                yield rows if self.embedded else embed_features(self.asked.encoder, rows, n_dimensions)
             return
         errors = []
         for embeddings, failed in encode_images(
-            self.encoder,
+            self.asked.encoder,
             data,
             batch_size=self.batch_size,
             n_dimensions=n_dimensions,
-            cache=self.cache,
+            cache=self.asked.cache,
             verbose=self.verbose,
         ):
             if failed and not self.skip:
