@@ -90,6 +90,37 @@ def is_image_data(X):
     )
 
 
+def check_collection(X):
+    """Refuse what is no collection of samples, though it may be one sample.
+
+    Parameters
+    ----------
+    X : object
+        Samples, as a user gave them.
+
+    Raises
+    ------
+    ValueError
+        If X is a single path or image, an empty list, or a list of open files or byte arrays.
+
+    Examples
+    --------
+    >>> check_collection("cat.jpg")
+    Traceback (most recent call last):
+    ...
+    ValueError: X is a single path or image; put it in a list.
+    """
+    if isinstance(X, (str, bytes, bytearray, os.PathLike, Image.Image)):
+        raise ValueError("X is a single path or image; put it in a list.")
+    if isinstance(X, (list, tuple)):
+        if not X:
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        if isinstance(X[0], (bytearray, memoryview, io.IOBase)):
+            raise ValueError(
+                f"X holds samples of type {type(X[0]).__name__}; encoded images must be bytes."
+            )
+
+
 def n_images(X):
     """Count samples.
 

@@ -222,7 +222,7 @@ class PartialLabels:
         Raises
         ------
         ValueError
-            If a set is empty or names an unknown class.
+            If a set is empty or names an unknown class, or names and numbers are mixed.
         TypeError
             If an element of ``sets`` is a single name instead of a collection of names.
 
@@ -241,7 +241,10 @@ class PartialLabels:
                 )
             sizes[row] = len(names)
         if classes is None:
-            classes = sorted({name for names in sets for name in names})
+            classes = {name for names in sets for name in names}
+            if len({isinstance(name, str) for name in classes}) > 1:
+                raise ValueError("sets mix names and numbers; make all classes strings, or none.")
+            classes = sorted(classes)
         classes = _check_classes(classes)
         codes = {name: code for code, name in enumerate(classes.tolist())}
         flat = (codes.get(name, -1) for names in sets for name in names)
@@ -484,7 +487,7 @@ class PartialLabels:
     @property
     def mean_set_size(self):
         """float: Mean number of candidates."""
-        return float(self.set_sizes.mean()) if len(self) else float("nan")
+        return _mean(self.set_sizes)
 
     @property
     def agreement(self):
@@ -656,8 +659,8 @@ class PartialLabels:
             n_samples=len(self),
             n_classes=len(self.classes),
             mean_set_size=self.mean_set_size,
-            single_share=float(np.mean(sizes == 1)),
-            unlabelled_share=float(np.mean(sizes == len(self.classes))),
+            single_share=_mean(sizes == 1),
+            unlabelled_share=_mean(sizes == len(self.classes)),
             agreement=self.agreement,
             n_known=0 if self.known is None else int(self.known.sum()),
         )
@@ -804,6 +807,10 @@ class _Summary(dict):
             f"{key:<{width}}  {value if value is None else format(value, '.4g')}"
             for key, value in self.items()
         )
+
+
+def _mean(values):
+    return float(np.mean(values)) if len(values) else float("nan")
 
 
 def _check_classes(classes):

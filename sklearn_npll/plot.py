@@ -85,7 +85,7 @@ class CandidateSetDisplay:
         if y is None:
             sizes, n_covered = np.unique(set_sizes, return_counts=True)
             return cls(sizes, n_covered).plot(ax=ax, max_size=max_size)
-        labelled = labels.encode_labels(y) >= 0
+        labelled = _encode_some(labels, y) >= 0
         contained = labels.contains(y)[labelled]
         sizes, size_index = np.unique(set_sizes[labelled], return_inverse=True)
         n_covered = np.bincount(size_index[contained], minlength=len(sizes))
@@ -237,7 +237,7 @@ class ConfusionComparisonDisplay:
         display : ConfusionComparisonDisplay
             The drawn display.
         """
-        true, predicted = labels.encode_labels(y_true), labels.encode_labels(y_pred)
+        true, predicted = _encode_some(labels, y_true), labels.encode_labels(y_pred)
         rows = np.flatnonzero(true >= 0)
         one_hot = np.eye(labels.shape[1])
         truth = one_hot[true[rows]].T
@@ -392,7 +392,7 @@ class TrainingHistoryDisplay:
             if labels is None:
                 raise ValueError("y needs the labels the estimator was fitted on, too.")
             _check_rows_of_fit(labels, clean_probability)
-            labelled = labels.encode_labels(y) >= 0
+            labelled = _encode_some(labels, y) >= 0
             clean_probability = clean_probability[labelled]
             contained = labels.contains(y)[labelled]
         return cls(learner.history_, clean_probability, contained).plot(ax=ax)
@@ -418,7 +418,8 @@ class TrainingHistoryDisplay:
         epochs = np.array([row.get("epoch", i + 1) for i, row in enumerate(self.history)])
         for axes, (title, unit, lines) in zip(ax, panels):
             for label, values in lines:
-                axes.plot(epochs, values, label=label)
+                alone = np.isfinite(values).sum() == 1
+                axes.plot(epochs, values, label=label, marker="." if alone else None)
             for change in _phase_changes(self.history):
                 axes.axvline(epochs[change] - 0.5, color=_NEUTRAL, linestyle="--", linewidth=0.8)
             axes.set(title=title, xlabel="epoch", ylabel=unit, xlim=_padded(epochs))
@@ -744,6 +745,14 @@ def _write_values(axes, values, limits):
             color = "white" if abs(value) > 0.6 * limits[1] else "black"
             text = format(value, form)
             axes.text(column, row, text, ha="center", va="center", fontsize="small", color=color)
+
+
+def _encode_some(labels, y):
+    """Codes of the true classes, of which at least one is known."""
+    codes = labels.encode_labels(y)
+    if not (codes >= 0).any():
+        raise ValueError("No sample in y is labelled, so there is no truth to compare with.")
+    return codes
 
 
 def _history_panels(history):

@@ -1628,9 +1628,12 @@ def test_batch_size_auto(fitted):
     )
 
 
-@pytest.mark.parametrize("device", ["cdua", "cuda:99"])
-def test_bad_device(device):
-    with pytest.raises(ValueError, match=f"device='{device}' cannot be used"):
+@pytest.mark.parametrize(
+    "device, message",
+    [("cdua", r"Unknown device 'cdua'. Did you mean 'cuda'\?"), ("cuda:99", "no working 'cuda'")],
+)
+def test_bad_device(device, message):
+    with pytest.raises(ValueError, match=message):
         classifier(device=device).fit(X, Y)
 
 

@@ -273,6 +273,8 @@ def test_candidate_errors():
         make_candidates(y, eta=-1)
     with pytest.raises(ValueError, match=r"y holds -1 in rows 1, 2, .* leave out unlabelled"):
         make_candidates([0, -1, -1], classes=[0, 1])
+    with pytest.raises(ValueError, match=r"y holds '-1' in row 1, .* leave out unlabelled"):
+        make_candidates(["a", "-1", "b"])
     with pytest.raises(ValueError, match="Did you mean 'Sneaker'"):
         make_candidates(["Bag", "Sneker"], classes=["Bag", "Sneaker"])
     with pytest.raises(ValueError, match="two or more distinct labels"):

@@ -114,6 +114,12 @@ def test_figures_against_hand_computed_values(labels):
     assert "coverage" not in labels.summary()
 
 
+def test_summary_of_no_rows(labels):
+    summary = labels[[]].summary()
+    assert summary["n_samples"] == 0
+    assert np.isnan([summary["mean_set_size"], summary["single_share"]]).all()
+
+
 def test_coverage_without_labels_is_nan(labels):
     with pytest.warns(UndefinedMetricWarning, match="No sample in y is labelled"):
         assert np.isnan(labels.coverage([-1, -1, -1, -1]))
@@ -206,6 +212,8 @@ def test_from_sets():
         PartialLabels.from_sets(["cat", "dog"], classes=NAMES)
     with pytest.raises(ValueError, match="row 1 of candidates have no candidate"):
         PartialLabels.from_sets([["cat"], []], classes=NAMES)
+    with pytest.raises(ValueError, match="sets mix names and numbers"):
+        PartialLabels.from_sets([["cat", 1]])
 
 
 def test_from_scores_keeps_the_scores():

@@ -220,6 +220,22 @@ def test_history_of_a_search_and_before_the_first_division(pipe):
     assert TrainingHistoryDisplay.from_estimator(pipe, ax=grid).figure_ is figure
 
 
+def test_an_only_epoch_is_a_point():
+    lines = [ax.lines[0] for ax in TrainingHistoryDisplay(HISTORY[2:3]).plot().ax_]
+    assert len(lines) == 3  # losses, division, means
+    assert {line.get_marker() for line in lines} == {"."}
+
+
+def test_a_comparison_needs_a_labelled_sample(pipe, labels):
+    for draw in (
+        lambda y: CandidateSetDisplay.from_partial_labels(labels, y),
+        lambda y: ConfusionComparisonDisplay.from_partial_labels(labels, y, Y),
+        lambda y: TrainingHistoryDisplay.from_estimator(pipe, labels, y),
+    ):
+        with pytest.raises(ValueError, match="No sample in y is labelled"):
+            draw([-1] * 5)
+
+
 def test_history_needs_the_labels_of_the_fit(pipe, labels):
     with pytest.raises(ValueError, match="needs the labels"):
         TrainingHistoryDisplay.from_estimator(pipe, y=Y)

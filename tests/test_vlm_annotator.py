@@ -1,7 +1,7 @@
 import io
 import pickle
-import shutil
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -706,6 +706,10 @@ def test_bad_parameters(annotator, vlm, params, error, message):
     ("samples", "message"),
     [
         ("photo.png", "single path"),
+        (Image.new("L", (4, 4)), "single path or image"),
+        ([], "0 sample"),
+        ([io.BytesIO(b"")], "type BytesIO; encoded images must be bytes"),
+        ([bytearray(b"")], "type bytearray; encoded images must be bytes"),
         (np.zeros((0, 4, 4)), "0 samples"),
         ([], "Expected 2D array|0 sample"),
         (np.zeros((2, 3, 8, 8)), "channels seem to come first"),
@@ -804,7 +808,7 @@ def test_shipped_model_works_offline():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu(tiny):
-    with pytest.raises(ValueError, match="torch finds no GPU"):
+    with pytest.raises(ValueError, match="torch finds no working 'cuda'"):
         VLMPartialAnnotator(CLASSES, model=tiny, device="cuda").fit(X)
     assert load_open_clip(tiny, device="auto").device == "cpu"
 

@@ -19,7 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
-from .._images import as_image_array, is_image_data, read_images
+from .._device import resolve_device
+from .._images import as_image_array, check_collection, is_image_data, read_images
 from .._inputs import check_problem, encode_target
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
@@ -279,7 +280,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         vars(self).pop("net_", None)  # not to predict with it should this fit be interrupted
         self.classes_ = problem.classes
         self._check_options(eval_set)
-        device = self._resolve_device()
+        device = resolve_device(self.device)
         training = self._make_training(problem, self._make_views(data, device), device)
         eval_data = None
         if eval_set is not None:
@@ -447,15 +448,6 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         start = previous and [previous["module"], len(previous["history"])]
         return fingerprint(__version__, params, data_key, eval_key, start)
 
-    def _resolve_device(self):
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device={self.device!r} cannot be used: {error}") from error
-        return self.device
-
     def _check_eval_set(self, eval_set):
         """Return samples and class indices."""
         if not (isinstance(eval_set, tuple) and len(eval_set) == 2):
@@ -472,13 +464,13 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             X = X.data
         if X is None:
             raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
-        if isinstance(X, (list, tuple)) and not X:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+        check_collection(X)
         is_image = is_image_data(X)
         if not reset and is_image != (self.image_shape_ is not None):
             kind = {True: "images", False: "features"}
             raise ValueError(
                 f"this classifier was fitted on {kind[not is_image]} but X holds {kind[is_image]}"
+                " (images have shape (n, H, W) or (n, H, W, channels), or are a list)"
             )
         if not is_image:
             if reset:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._device import resolve_device
 from .._messages import did_you_mean
 
 SHIPPED_MODEL = "fashion-clip-tiny"
@@ -52,7 +53,7 @@ def load_open_clip(model, pretrained=None, *, device="auto", precision="fp32"):
             "VLMPartialAnnotator needs open_clip; run: pip install 'open_clip_torch>=3.0'."
         ) from error
     name, pretrained, stamp = _resolve(model, pretrained)
-    return _load(name, pretrained, _resolve_device(device), precision, stamp)
+    return _load(name, pretrained, resolve_device(device), precision, stamp)
 
 
 class OpenClipEncoder:
@@ -254,22 +255,6 @@ def _check_folder(folder):
 def _stamp(path):
     stat = os.stat(path)
     return stat.st_size, stat.st_mtime_ns
-
-
-def _resolve_device(device):
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ValueError(
-            f"Unknown device {device!r}.{did_you_mean(device, ['auto', 'cpu', 'cuda', 'mps'])}"
-        ) from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r} but torch finds no GPU; use 'auto' or 'cpu'.")
-    return str(device)
 
 
 @lru_cache(maxsize=4)

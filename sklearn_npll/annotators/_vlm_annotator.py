@@ -14,7 +14,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
-from .._images import as_samples, is_image_data, n_images
+from .._images import as_samples, check_collection, is_image_data, n_images
 from .._partial_labels import PartialLabels
 from .._rules import candidates_from_scores, check_rule, union_candidates
 from ._cache import EmbeddingCache
@@ -41,9 +41,9 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     probable, so the candidates are few where the templates agree and many where they do not.
 
     ``transform`` costs nothing: it returns a :class:`~sklearn_npll.PartialLabels` that runs the
-    model the first time its candidates are used, so predicting with a pipeline does not, nor does
-    a pipeline that was unpickled load the model for it. And ``fit_transform`` annotates at once. Both give the same candidates, except for labels given to
-    ``fit_transform``.
+    model the first time its candidates are used, so predicting with a pipeline does not, and one
+    that was unpickled does not even load it. And ``fit_transform`` annotates at once. Both give the
+    same candidates, except for labels given to ``fit_transform``.
 
     Parameters
     ----------
@@ -466,13 +466,12 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         """Check samples; a 2-D array is copied if need be, images never."""
         if not reset:
             check_is_fitted(self)
-        if isinstance(X, (str, bytes, os.PathLike)):
-            raise ValueError("X is a single path or image; put it in a list.")
+        check_collection(X)
         if not is_image_data(X):
             return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
         as_samples(X)
         if n_images(X) == 0:
-            raise ValueError("X has 0 samples; at least one is needed.")
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
                 vars(self).pop(name, None)  # of a fit on embeddings
@@ -595,7 +594,9 @@ class _AnnotationPlan:
         if not is_image_data(data):
             for start in range(0, len(data), self.batch_size):
                 rows = data[start : start + self.batch_size]
-                yield rows if self.embedded else embed_features(self.asked.encoder, rows, n_dimensions)
+                if not self.embedded:
+                    rows = embed_features(self.asked.encoder, rows, n_dimensions)
+                yield rows
             return
         errors = []
         for embeddings, failed in encode_images(

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
+from .._inputs import is_unlabelled
 from .._messages import did_you_mean, name_rows
 
 PROTOCOLS = ("uniform", "pico", "fredis", "instance")
@@ -169,7 +170,7 @@ def _encode(y, classes):
     y = np.asarray(y)
     if y.ndim != 1:
         raise ValueError(f"y must be of shape (n_samples,), got {y.shape}.")
-    classes = np.unique(y) if classes is None else np.asarray(classes)
+    classes = np.unique(y[~is_unlabelled(y)]) if classes is None else np.asarray(classes)
     if len(np.unique(classes)) != len(classes) or len(classes) < 2:
         raise ValueError(f"classes must be two or more distinct labels, got {classes.tolist()}.")
     column = {label: j for j, label in enumerate(classes.tolist())}

@@ -1,0 +1,48 @@
+"""Where models run."""
+
+from ._messages import did_you_mean
+
+
+def resolve_device(device):
+    """Return the device to use, after a try.
+
+    Parameters
+    ----------
+    device : str
+        "auto" or a name that torch knows.
+
+    Returns
+    -------
+    str
+        "cuda" or "cpu" for "auto", else the name as given.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device, or none that works.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    'cpu'
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(
+            f"Unknown device {device!r}.{did_you_mean(device, ['auto', 'cpu', 'cuda', 'mps'])}"
+        ) from error
+    try:
+        torch.empty(0, device=device)
+    # what torch raises depends on the device and on its own build
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise ValueError(
+            f"device={device!r} cannot be used, as torch finds no working {kind!r} here ({reason})."
+            " Use 'auto' or 'cpu'."
+        ) from error
+    return str(device)
