@@ -26,23 +26,22 @@ from sklearn_npll import CoRegClassifier, VLMPartialAnnotator
 from sklearn_npll.datasets import load_fashion_mnist
 
 QUICKSTART = {
-    "max_epochs": 22,
-    "contrastive_start": 4,
-    "queue_size": 2048,
+    "max_epochs": 26,
     "batch_size": 64,
     "lr": 0.05,
     "cutout": 8,
 }
 ABLATIONS = {
     "own pseudo-labels": {"co_labelling": "own"},
-    "plain supervised contrastive": {"contrastive": "supcon"},
-    "no contrastive": {"contrastive": "none"},
+    "two mixed views": {"n_mixed_views": 2},
+    "contrastive": {"contrastive": "noise_tolerant", "contrastive_start": 4},
+    "plain supervised contrastive": {"contrastive": "supcon", "contrastive_start": 4},
     "no prototypes": {"prototype_weight": 0.0},
     "no unlabelled split": {"use_unlabelled": False},
     "no distribution alignment": {"prior": None},
     "prior of the annotator": {"prior": "annotator"},
     "no MixUp": {"mixup_alpha": None},
-    "variant of the paper": {"variant": "paper", "warm_up": 6},
+    "variant of the paper": {"variant": "paper", "warm_up": 6, "contrastive_start": 4},
     "warm-up on the candidates": {"warm_up_target": "candidates"},
     "sharpening (T = 0.5)": {"temperature": 0.5},
     "cutout of 14 pixels": {"cutout": 14},

@@ -63,6 +63,7 @@ def classifier(**params):
     small = {
         "max_epochs": 5,
         "warm_up": 2,
+        "contrastive": "noise_tolerant",
         "contrastive_start": 1,
         "batch_size": 16,
         "queue_size": 64,
@@ -1283,6 +1284,7 @@ CHANGES = {
     "clean_threshold": 0.9,
     "co_labelling": "own",
     "n_weak_views": 1,
+    "n_mixed_views": 2,
     "temperature": 0.7,
     "use_unlabelled": False,
     "unlabelled_loss": "paper",
@@ -1496,9 +1498,23 @@ def test_adaptive_prior():
 def test_variants_are_names_for_settings():
     votes = np.stack([T, np.roll(T, 1), T], axis=1)
     labels = PartialLabels.from_votes(votes, NAMES, data=X)
-    auto = {"max_epochs": 8, "warm_up": "auto"}
-    paper = {"warm_up_target": "candidates", "prior": "uniform", "temperature": 0.5, "warm_up": 2}
-    robust = {"warm_up_target": "scores", "prior": "adaptive", "temperature": 1.0, "warm_up": 4}
+    auto = {"max_epochs": 8, "warm_up": "auto", "contrastive": "auto"}
+    paper = {
+        "warm_up": 2,
+        "warm_up_target": "candidates",
+        "prior": "uniform",
+        "n_mixed_views": 2,
+        "temperature": 0.5,
+        "contrastive": "noise_tolerant",
+    }
+    robust = {
+        "warm_up": 4,
+        "warm_up_target": "scores",
+        "prior": "adaptive",
+        "n_mixed_views": 1,
+        "temperature": 1.0,
+        "contrastive": "none",
+    }
     for variant, settings in (("paper", paper), ("robust", robust)):
         named = classifier(**auto, variant=variant).fit(labels)
         assert_same_fit(named, classifier(**{**auto, **settings}).fit(labels))

@@ -32,6 +32,8 @@ N_CLASSES = 3
 SHORT = {
     "max_epochs": 6,
     "warm_up": 2,
+    "n_mixed_views": 2,
+    "contrastive": "noise_tolerant",
     "contrastive_start": 2,
     "batch_size": 16,
     "queue_size": 40,
@@ -514,10 +516,11 @@ def test_self_training_loss_without_unlabelled_rows():
     assert "unlabelled" not in net.terms_
 
 
+@pytest.mark.parametrize("n_mixed_views", [2, 1])
 @pytest.mark.parametrize("mixup_alpha", [4.0, None])
-def test_order_and_mixing_of_a_step(monkeypatch, mixup_alpha):
-    """Two strong views of the partial rows, two of the rest, mixed with one factor."""
-    net = make_net(mixup_alpha=mixup_alpha)
+def test_order_and_mixing_of_a_step(monkeypatch, mixup_alpha, n_mixed_views):
+    """The strong views of the partial rows, then those of the rest, mixed with one factor."""
+    net = make_net(mixup_alpha=mixup_alpha, n_mixed_views=n_mixed_views)
     net.history.new_epoch()
     net.terms_ = {}
     made = []
@@ -540,11 +543,11 @@ def test_order_and_mixing_of_a_step(monkeypatch, mixup_alpha):
     rows_p, rows_u = torch.tensor([0, 1, 2]), torch.tensor([3, 4])
     data = SimpleNamespace(views=views)
     net._train_step(0, data, division, rows_p, rows_u, 1.0, False)
-    first, second = made
-    inputs = torch.cat([first[:3], second[:3], first[3:], second[3:]])
+    assert len(made) == n_mixed_views
+    inputs = torch.cat([view[:3] for view in made] + [view[3:] for view in made])
     _, logits, target, n_partial, _ = targets[0]
-    assert len(logits) == 10
-    assert n_partial == 6
+    assert len(logits) == 5 * n_mixed_views
+    assert n_partial == 3 * n_mixed_views
     if mixup_alpha is None:
         assert not mixes
         close(embedded[1][0], inputs)
@@ -556,9 +559,10 @@ def test_order_and_mixing_of_a_step(monkeypatch, mixup_alpha):
         close(embedded[1][0], mixed)
         close(target, share * given_target + (1 - share) * other)
         target = given_target
-    # both views of a row share its target
-    close(target[:3], target[3:6])
-    close(target[6:8], target[8:])
+    for part in target[:n_partial].split(3):  # the views of a row share its target
+        close(part, target[:3])
+    for part in target[n_partial:].split(2):
+        close(part, target[-2:])
 
 
 def test_prototype_loss():
@@ -588,7 +592,7 @@ def regularisation(net, *, share=0.75):
     projection = nn.functional.normalize(torch.randn(2, net.method.projection_dim), dim=1)
     loss = net._prototype_and_contrastive_loss(
         0, None, torch.arange(4), 2, target, projection, first, second,
-        mixed=(network.embed(mixed), targets, targets.flip(0), share),
+        mixed=(network.embed(mixed), targets, targets.flip(0), 4, share),
     )  # fmt: skip
     return loss, SimpleNamespace(**locals())
 

@@ -373,8 +373,9 @@ _add(
 # setting in one of the parts that the default variant changes.
 for _name, _params in {
     "own pseudo-labels": {"co_labelling": "own"},
+    "two mixed views": {"n_mixed_views": 2},
+    "contrastive": {"contrastive": "noise_tolerant"},
     "supervised contrastive": {"contrastive": "supcon"},
-    "no contrastive": {"contrastive": "none"},
     "no prototypes": {"prototype_weight": 0.0},
     "no unlabelled split": {"use_unlabelled": False},
     "no distribution alignment": {"prior": None},

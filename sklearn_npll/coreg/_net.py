@@ -189,28 +189,29 @@ class CoRegNet(ContrastiveNet):
         method = self.method
         rows, n_partial = torch.cat([rows_p, rows_u]), len(rows_p)
         target, projection = self._targets(k, data, division, rows, n_partial, contrast)
-        first, second = data.views.strong(rows), data.views.strong(rows)
+        with_keys = contrast and method.contrastive != "none"
+        drawn = [data.views.strong(rows) for _ in range(max(method.n_mixed_views, 1 + with_keys))]
 
-        # order: two views of the partial batch, then two of the unlabelled batch
-        inputs = torch.cat(
-            [first[:n_partial], second[:n_partial], first[n_partial:], second[n_partial:]]
-        )
-        targets = torch.cat([target[:n_partial]] * 2 + [target[n_partial:]] * 2)
+        # order: the views of the partial batch, then those of the unlabelled batch
+        n_views = method.n_mixed_views
+        views, n_mixed = drawn[-n_views:], n_views * n_partial
+        inputs = torch.cat([v[:n_partial] for v in views] + [v[n_partial:] for v in views])
+        targets = torch.cat([target[:n_partial]] * n_views + [target[n_partial:]] * n_views)
         other, share = targets, 1.0
         if method.mixup_alpha is not None:
             inputs, other, share = mix_up(inputs, targets, method.mixup_alpha)
         embedding = self.embed(k, inputs)
         logits = self.classify(k, embedding)
         loss = self._self_training_loss(
-            logits, share * targets + (1 - share) * other, 2 * n_partial, ramp
+            logits, share * targets + (1 - share) * other, n_mixed, ramp
         )
         if contrast:
             loss = loss + self._prototype_and_contrastive_loss(
-                k, division, rows, n_partial, target, projection, first, second,
-                mixed=(embedding, targets, other, share),
+                k, division, rows, n_partial, target, projection, drawn[0], drawn[-1],
+                mixed=(embedding, targets, other, n_mixed, share),
             )  # fmt: skip
         self.descend(loss, rows)
-        if contrast and method.contrastive != "none":
+        if with_keys:
             self.update_key_encoder(k)
 
     def _targets(self, k, data, division, rows, n_partial, contrast):
@@ -260,11 +261,11 @@ class CoRegNet(ContrastiveNet):
             if method.prototype_views == "strong":
                 pieces = [(query, target, n_partial, 1.0)]
             else:
-                embedding, targets, other, share = mixed
+                embedding, targets, other, n_mixed, share = mixed
                 z = self.project(network, embedding)
-                pieces = [(z, targets, 2 * n_partial, share)]
+                pieces = [(z, targets, n_mixed, share)]
                 if share < 1:
-                    pieces.append((z, other, 2 * n_partial, 1 - share))
+                    pieces.append((z, other, n_mixed, 1 - share))
             term = sum(share * self._prototype_loss(*piece) for *piece, share in pieces)
             self.collect(prototype=term)
             loss = loss + method.prototype_weight * term
