@@ -49,8 +49,8 @@ class Replay(Callback):
     def on_epoch_end(self, net, **kwargs):
         for started in self.patches:
             started.stop()
-        if net.history[-1]["loss_contrastive"] is None:
-            return  # warming up
+        if net.history[-1]["phase"] == "warm_up":
+            return
         kept = {k: v.clone() for k, v in net.module_.state_dict().items()}
         ready = {p[2]: torch.rand(p[2]) for p in self.passes if p != "step"}
         start = time.perf_counter()
@@ -111,13 +111,13 @@ def main():
     X, y = train.images[: args.rows], train.target[: args.rows]
     features = np.asarray(X, dtype=np.float32).reshape(len(X), -1) / 255
     colour = np.repeat(X[..., None], 3, axis=3)
-    result = {
-        "wanted": {"images": 1.25, "features": 2.0},
-        "images": measure(X, y, args.epochs),
-        "colour_images": measure(colour, y, args.epochs),
-        "features": measure(features, y, args.epochs),
-        "rows": args.rows,
-    }
+    result = {"wanted": {"images": 1.25, "features": 2.0}, "rows": args.rows}
+    for variant in ("robust", "paper"):
+        result[variant] = {
+            "images": measure(X, y, args.epochs, variant=variant),
+            "colour_images": measure(colour, y, args.epochs, variant=variant),
+            "features": measure(features, y, args.epochs, variant=variant),
+        }
     write_result("training", result, args.output)
 
 
