@@ -116,10 +116,11 @@ def resolve_prior(prior, labels, candidates):
 class CoRegClassifier(PairClassifier):
     """Classifier that learns from candidate labels, of which some miss the true label.
 
-    Co-Reg trains two networks. After a warm-up on the candidates, each network divides the data in
-    every epoch into samples whose candidates it believes and samples whose candidates it does not,
-    and gives the other network targets purified accordingly. Prototypes and a contrastive loss
-    that tolerates wrong pseudo-labels shape the representation.
+    Co-Reg trains two networks. After a warm-up on the annotator's labels, each network divides the
+    data in every epoch into samples whose candidates it believes and samples whose candidates it
+    does not, and gives the other network targets purified accordingly. Class prototypes and, in
+    the paper's variant, a contrastive loss that tolerates wrong pseudo-labels shape the
+    representation.
 
     Parameters
     ----------
