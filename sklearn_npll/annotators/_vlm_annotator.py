@@ -336,8 +336,8 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         proba : ndarray of float32 of shape (n_samples, n_templates, n_classes)
             The probabilities. Memory is proportional to all three.
         """
-        embeddings = self.embed(X)
-        return template_probabilities(embeddings, self._asked.text, self._asked.encoder.logit_scale)
+        embeddings, prompted = self.embed(X), self._prompted
+        return template_probabilities(embeddings, prompted.text, prompted.encoder.logit_scale)
 
     def embed(self, X):
         """Embed images in the space they share with the prompts.
@@ -420,8 +420,8 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
                 stacklevel=3,
             )
         codes = None if known_labels is None else self._encode_labels(X, known_labels)
-        self._asked = self._make_asked()
-        self._asked.load()
+        self._prompted = self._make_prompted()
+        self._prompted.load()
         if not is_image_data(X):
             self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
         return X, codes
@@ -430,8 +430,8 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         """Translate labels to the indices of their classes; -1 where unlabelled."""
         return PartialLabels(X, self.classes_, plan=len).encode_labels(y)
 
-    def _make_asked(self):
-        return _AskedModel(
+    def _make_prompted(self):
+        return _PromptedModel(
             vlm=self.vlm,
             model=self.model,
             pretrained=self.pretrained,
@@ -444,10 +444,10 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         )
 
     def _plan(self):
-        if not hasattr(self, "_asked"):  # unpickled
-            self._asked = self._make_asked()
+        if not hasattr(self, "_prompted"):  # unpickled
+            self._prompted = self._make_prompted()
         return _AnnotationPlan(
-            asked=self._asked,
+            prompted=self._prompted,
             rule=self.rule,
             rule_value=self.rule_value,
             batch_size=self.batch_size,
@@ -482,7 +482,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
 
     def __getstate__(self):
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_asked"}
+        return {name: value for name, value in state.items() if name != "_prompted"}
 
     def __sklearn_clone__(self):
         params = {
@@ -496,7 +496,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
 
 
 @dataclass(frozen=True)
-class _AskedModel:
+class _PromptedModel:
     """The model and the prompts it is asked with; both are loaded and encoded on first use."""
 
     vlm: object
@@ -546,7 +546,7 @@ class _AskedModel:
 class _AnnotationPlan:
     """What a fitted annotator does with samples: calling it annotates them."""
 
-    asked: _AskedModel
+    prompted: _PromptedModel
     rule: str
     rule_value: object
     batch_size: int
@@ -556,7 +556,7 @@ class _AnnotationPlan:
 
     def __call__(self, data, codes=None):
         """Annotate; a row with a code of at least 0 gets this class as its only candidate."""
-        n_templates, n_classes, _ = self.asked.text.shape
+        n_templates, n_classes, _ = self.prompted.text.shape
         n = n_images(data)
         votes = np.empty((n, n_templates), dtype=np.min_scalar_type(-n_classes))
         scores = np.empty((n, n_classes), dtype=np.float32)
@@ -564,7 +564,7 @@ class _AnnotationPlan:
         for embeddings in self._batches(data):
             start, stop = stop, stop + len(embeddings)
             votes[start:stop], scores[start:stop] = vote_and_average(
-                embeddings, self.asked.text, self.asked.encoder.logit_scale
+                embeddings, self.prompted.text, self.prompted.encoder.logit_scale
             )
             block = self._candidates(votes[start:stop], scores[start:stop])
             if codes is not None:
@@ -581,7 +581,7 @@ class _AnnotationPlan:
 
     def embed(self, data):
         """Normalised embeddings, float32 (n, n_dimensions)."""
-        embeddings = np.empty((n_images(data), self.asked.text.shape[2]), dtype=np.float32)
+        embeddings = np.empty((n_images(data), self.prompted.text.shape[2]), dtype=np.float32)
         stop = 0
         for batch in self._batches(data):
             start, stop = stop, stop + len(batch)
@@ -590,21 +590,21 @@ class _AnnotationPlan:
 
     def _batches(self, data):
         """Embeddings of the samples, batch by batch."""
-        n_dimensions = self.asked.text.shape[2]
+        n_dimensions = self.prompted.text.shape[2]
         if not is_image_data(data):
             for start in range(0, len(data), self.batch_size):
                 rows = data[start : start + self.batch_size]
                 if not self.embedded:
-                    rows = embed_features(self.asked.encoder, rows, n_dimensions)
+                    rows = embed_features(self.prompted.encoder, rows, n_dimensions)
                 yield rows
             return
         errors = []
         for embeddings, failed in encode_images(
-            self.asked.encoder,
+            self.prompted.encoder,
             data,
             batch_size=self.batch_size,
             n_dimensions=n_dimensions,
-            cache=self.asked.cache,
+            cache=self.prompted.cache,
             verbose=self.verbose,
         ):
             if failed and not self.skip:
