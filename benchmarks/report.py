@@ -80,7 +80,11 @@ def main(arguments=None):
     output = args.output or args.input / "report"
     output.mkdir(parents=True, exist_ok=True)
     parts = ["# Benchmark results\n"]
-    files = [p for p in sorted(args.input.glob("*.csv")) if p.with_suffix(".json").exists()]
+    files = [
+        path
+        for path in sorted(args.input.glob("*.csv"))
+        if path.stem != "growth" and path.with_suffix(".json").exists()
+    ]
     ranked = [row for path in files if path.stem in RANKED for row in read_rows(path)]
     if any(row["status"] == "ok" and row["track"] == "default" for row in ranked):
         tables.plot_ranks(ranked, output / "ranks.png")

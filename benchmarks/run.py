@@ -24,6 +24,7 @@ from npllbench.growth import METHODS as GROWTH_METHODS
 from npllbench.growth import exponents, run_growth
 from npllbench.methods import why_not
 from npllbench.paper import paper_suite
+from reporting import write_result
 
 OUTPUT = Path(__file__).resolve().parent / "results" / "suites"
 
@@ -42,7 +43,7 @@ def list_all():
 
 
 def growth(args):
-    """Run the growth benchmark and print the exponents."""
+    """Run the growth benchmark, then print and write the exponents."""
     axes = {"n": args.sizes} if args.sizes else None
     rows = run_growth(
         args.output,
@@ -51,9 +52,11 @@ def growth(args):
         epochs=args.budget or 2,
         timeout=args.timeout,
     )
-    for key in ("seconds", "memory_mb"):
-        for (method, axis), slope in exponents(rows, key).items():
-            print(f"{method}: {key} grow as {axis} to the power {slope:.2f}")
+    slopes = {
+        key: {f"{method}, {axis}": slope for (method, axis), slope in exponents(rows, key).items()}
+        for key in ("seconds", "memory_mb")
+    }
+    write_result("growth", {"exponents": slopes}, args.output / "growth.json")
 
 
 def parse(arguments):
