@@ -710,7 +710,7 @@ def test_bad_parameters(annotator, vlm, params, error, message):
         ([], "0 sample"),
         ([io.BytesIO(b"")], "type BytesIO; encoded images must be bytes"),
         ([bytearray(b"")], "type bytearray; encoded images must be bytes"),
-        (np.zeros((0, 4, 4)), "0 samples"),
+        (np.zeros((0, 4, 4)), "0 sample"),
         ([], "Expected 2D array|0 sample"),
         (np.zeros((2, 3, 8, 8)), "channels seem to come first"),
         (np.zeros((2, 0, 8)), r"an image has shape .* got \(0, 8, 1\)"),
