@@ -37,10 +37,10 @@ def resolve_device(device):
             f"Unknown device {device!r}.{did_you_mean(device, ['auto', 'cpu', 'cuda', 'mps'])}"
         ) from error
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     # what torch raises depends on the device and on its own build
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).partition("\n")[0].split(". ")[0]
         raise ValueError(
             f"device={device!r} cannot be used, as torch finds no working {kind!r} here ({reason})."
             " Use 'auto' or 'cpu'."

@@ -77,11 +77,7 @@ def is_image_data(X):
         return False
     if ndim is None and not isinstance(X, (list, tuple)):
         return hasattr(X, "__len__") and not hasattr(X, "__array__")  # a dataset
-    if len(X) == 0:
-        return False
-    first = X.iloc[0] if hasattr(X, "iloc") else X[0]
-    if isinstance(first, tuple):
-        first = first[0] if first else None
+    first = _first(X)
     if isinstance(first, list):  # nested lists of numbers are images only if they nest deeply
         return np.ndim(first) in (2, 3)
     return (
@@ -110,15 +106,24 @@ def check_collection(X):
     ...
     ValueError: X is a single path or image; put it in a list.
     """
-    if isinstance(X, (str, bytes, bytearray, os.PathLike, Image.Image)):
+    if isinstance(X, (str, bytes, bytearray, os.PathLike, Image.Image, io.IOBase)):
         raise ValueError("X is a single path or image; put it in a list.")
-    if isinstance(X, (list, tuple)):
-        if not X:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-        if isinstance(X[0], (bytearray, memoryview, io.IOBase)):
-            raise ValueError(
-                f"X holds samples of type {type(X[0]).__name__}; encoded images must be bytes."
-            )
+    if isinstance(X, (list, tuple)) and not X:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    first = _first(X)
+    if isinstance(first, (bytearray, memoryview, io.IOBase)):
+        raise ValueError(
+            f"X holds samples of type {type(first).__name__}; encoded images must be bytes."
+        )
+
+
+def _first(X):
+    """First sample of a list, 1-D array or series, out of its tuple; None if there is none."""
+    one_dimensional = getattr(X, "ndim", 1 if isinstance(X, (list, tuple)) else 0) == 1
+    if not one_dimensional or not hasattr(X, "__getitem__") or not len(X):
+        return None
+    first = X.iloc[0] if hasattr(X, "iloc") else X[0]
+    return (first[0] if first else None) if isinstance(first, tuple) else first
 
 
 def n_images(X):

@@ -10,7 +10,7 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 from sklearn.utils.multiclass import check_classification_targets
 
 from ._compat import validate_data
-from ._images import is_image_data
+from ._images import check_collection, is_image_data
 from ._messages import did_you_mean, name_rows
 from ._partial_labels import PartialLabels
 
@@ -63,6 +63,8 @@ def check_problem(X, y, full=False):
     ValueError
         If y is missing, soft or ragged, or there are fewer than two classes or samples.
     """
+    if not isinstance(X, PartialLabels):
+        check_collection(X)
     if isinstance(X, PartialLabels):
         problem = _from_partial_labels(X.data, X)
     elif y is None:
@@ -114,6 +116,7 @@ def check_features(estimator, X, reset, dtype):
         X = X.data
     if X is None:
         raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
+    check_collection(X)
     if is_image_data(X):
         raise ValueError(
             f"{type(estimator).__name__} learns from features (n_samples, n_features), but X holds "

@@ -1646,7 +1646,11 @@ def test_batch_size_auto(fitted):
 
 @pytest.mark.parametrize(
     "device, message",
-    [("cdua", r"Unknown device 'cdua'. Did you mean 'cuda'\?"), ("cuda:99", "no working 'cuda'")],
+    [
+        ("meta", "no working 'meta'"),
+        ("cdua", r"Unknown device 'cdua'. Did you mean 'cuda'\?"),
+        ("cuda:99", "no working 'cuda'"),
+    ],
 )
 def test_bad_device(device, message):
     with pytest.raises(ValueError, match=message):

@@ -263,6 +263,15 @@ def test_class_names_and_order():
     assert make_candidates(["b", "a"], q=0).tolist() == [[False, True], [True, False]]
 
 
+def test_minus_one_is_a_class_beside_one_other_number():
+    assert make_candidates([-1, 1, 1, -1], q=0).tolist() == [
+        [True, False],
+        [False, True],
+        [False, True],
+        [True, False],
+    ]
+
+
 def test_candidate_errors():
     y = [0, 1, 2]
     with pytest.raises(ValueError, match="Did you mean 'fredis'"):

@@ -228,7 +228,7 @@ def _network(name, class_name, networks=1, *, space=None, group="neural", **opti
 
 
 def _coreg(name, group="neural", own=frozenset({"warm_up"}), **params):
-    space = {"temperature": [0.5, 1.0], "contrastive_weight": [0.03, 0.1, 0.3]}
+    space = {"temperature": [0.5, 1.0], "n_mixed_views": [1, 2]}
     _network(
         name,
         "CoRegClassifier",

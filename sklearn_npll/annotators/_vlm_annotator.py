@@ -3,7 +3,7 @@
 import copy
 import os
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from numbers import Integral, Real
 
@@ -372,7 +372,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             Share of labelled rows predicted correctly. NaN, with a warning, if there are none.
         """
         X = self._check_X(X)
-        codes = self._encode_labels(X, y)
+        codes = _encode_labels(X, self.classes_, y)
         labelled = codes >= 0
         if not labelled.any():
             warnings.warn(
@@ -401,9 +401,8 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
 
     def _fit(self, X, y, known_labels):
         """Fit, and return the checked samples and the codes of the trusted labels."""
-        labels, self._names = resolve_classes(self.classes)
-        self.classes_ = np.asarray(labels)
-        self.templates_ = resolve_templates(self.templates)
+        labels, names = resolve_classes(self.classes)
+        classes, templates = np.asarray(labels), resolve_templates(self.templates)
         check_rule(self.rule)
         if self.rule != "union":
             one_row = np.full((1, len(labels)), 1 / len(labels))
@@ -419,19 +418,8 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
                 " trust them set use_y=True, or pass known_labels to fit.",
                 stacklevel=3,
             )
-        codes = None if known_labels is None else self._encode_labels(X, known_labels)
-        self._prompted = self._make_prompted()
-        self._prompted.load()
-        if not is_image_data(X):
-            self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
-        return X, codes
-
-    def _encode_labels(self, X, y):
-        """Translate labels to the indices of their classes; -1 where unlabelled."""
-        return PartialLabels(X, self.classes_, plan=len).encode_labels(y)
-
-    def _make_prompted(self):
-        return _PromptedModel(
+        codes = None if known_labels is None else _encode_labels(X, classes, known_labels)
+        prompted = _PromptedModel(
             vlm=self.vlm,
             model=self.model,
             pretrained=self.pretrained,
@@ -439,13 +427,17 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             precision=self.precision,
             batch_size=self.batch_size,
             cache_dir=self.cache_dir,
-            templates=self.templates_,
-            names=self._names,
+            templates=templates,
+            names=names,
         )
+        prompted.load()
+        self.classes_, self.templates_, self._prompted = classes, templates, prompted
+        self.logit_scale_ = prompted.encoder.logit_scale
+        if not is_image_data(X):
+            self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
+        return X, codes
 
     def _plan(self):
-        if not hasattr(self, "_prompted"):  # unpickled
-            self._prompted = self._make_prompted()
         return _AnnotationPlan(
             prompted=self._prompted,
             rule=self.rule,
@@ -480,10 +472,6 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     def _tag_values(self):
         return {"transformer_tags.preserves_dtype": []}
 
-    def __getstate__(self):
-        state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_prompted"}
-
     def __sklearn_clone__(self):
         params = {
             name: value if name == "vlm" else clone(value, safe=False)
@@ -497,7 +485,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class _PromptedModel:
-    """The model and the prompts it is asked with; both are loaded and encoded on first use."""
+    """The model and the prompts it is asked with, both loaded on first use and not pickled."""
 
     vlm: object
     model: str
@@ -508,6 +496,9 @@ class _PromptedModel:
     cache_dir: object
     templates: list
     names: list
+
+    def __getstate__(self):
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def load(self):
         """Load everything now, so that what is wrong is found before any image is encoded."""
@@ -624,6 +615,11 @@ class _AnnotationPlan:
         candidates = candidates_from_scores(scores, self.rule, self.rule_value)
         candidates[(votes < 0).all(axis=1)] = True  # an image that could not be read
         return candidates
+
+
+def _encode_labels(X, classes, y):
+    """Translate labels to the indices of their classes; -1 where unlabelled."""
+    return PartialLabels(X, classes, plan=len).encode_labels(y)
 
 
 def _looks_few_shot(y):

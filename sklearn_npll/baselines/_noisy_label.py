@@ -339,6 +339,7 @@ class DivideMixClassifier(SingleLabelMixin, PairClassifier):
     _samples_per_row = None  # the split decides
     _fixed = {
         "co_labelling": "peer",
+        "n_mixed_views": 2,
         "use_unlabelled": True,
         "unlabelled_loss": "release",
         "prototype_weight": 0.0,

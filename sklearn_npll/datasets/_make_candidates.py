@@ -170,7 +170,11 @@ def _encode(y, classes):
     y = np.asarray(y)
     if y.ndim != 1:
         raise ValueError(f"y must be of shape (n_samples,), got {y.shape}.")
-    classes = np.unique(y[~is_unlabelled(y)]) if classes is None else np.asarray(classes)
+    if classes is None:
+        classes = np.unique(y[~is_unlabelled(y)])
+        if len(classes) == 1 and y.dtype.kind in "if":
+            classes = np.unique(y)  # beside exactly one other number, -1 is the negative class
+    classes = np.asarray(classes)
     if len(np.unique(classes)) != len(classes) or len(classes) < 2:
         raise ValueError(f"classes must be two or more distinct labels, got {classes.tolist()}.")
     column = {label: j for j, label in enumerate(classes.tolist())}
@@ -181,7 +185,7 @@ def _encode(y, classes):
         raise ValueError(
             f"y holds {label!r} in {name_rows(y == label)}, which is not among the classes "
             f"{classes.tolist()}: leave out unlabelled rows, or name every class."
-            + did_you_mean(label, column)
+            + ("" if label in (-1, "-1") else did_you_mean(label, column))
         )
     return codes, len(classes)
 
