@@ -99,7 +99,7 @@ class Method:
         if params:
             estimator.set_params(**params)
         per_epoch = getattr(estimator, "gradient_samples_per_epoch", None)
-        # An epoch of no fixed cost, as that of DivideMix, counts as one of Co-Reg's.
+        # Epochs of no fixed cost, as those of DivideMix, are not matched: as many as Co-Reg's.
         cost = per_epoch(n_train) if budget and per_epoch is not None else None
         if cost and not _is_coreg(estimator):
             epochs = max(1, round(budget / cost))
