@@ -111,12 +111,11 @@ def main():
     X, y = train.images[: args.rows], train.target[: args.rows]
     features = np.asarray(X, dtype=np.float32).reshape(len(X), -1) / 255
     colour = np.repeat(X[..., None], 3, axis=3)
+    inputs = {"images": X, "colour_images": colour, "features": features}
     result = {"wanted": {"images": 1.25, "features": 2.0}, "rows": args.rows}
     for variant in ("robust", "paper"):
         result[variant] = {
-            "images": measure(X, y, args.epochs, variant=variant),
-            "colour_images": measure(colour, y, args.epochs, variant=variant),
-            "features": measure(features, y, args.epochs, variant=variant),
+            kind: measure(data, y, args.epochs, variant=variant) for kind, data in inputs.items()
         }
     write_result("training", result, args.output)
 

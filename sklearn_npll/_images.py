@@ -97,7 +97,7 @@ def check_collection(X):
     Raises
     ------
     ValueError
-        If X is a single path or image, an empty list, or a list of open files or byte arrays.
+        If X is a single path or image, or a list of open files or byte arrays.
 
     Examples
     --------
@@ -108,13 +108,35 @@ def check_collection(X):
     """
     if isinstance(X, (str, bytes, bytearray, os.PathLike, Image.Image, io.IOBase)):
         raise ValueError("X is a single path or image; put it in a list.")
-    if isinstance(X, (list, tuple)) and not X:
-        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
     first = _first(X)
     if isinstance(first, (bytearray, memoryview, io.IOBase)):
         raise ValueError(
             f"X holds samples of type {type(first).__name__}; encoded images must be bytes."
         )
+
+
+def check_not_empty(X):
+    """Refuse an empty list, and images or a dataset of which there are none.
+
+    Parameters
+    ----------
+    X : object
+        Samples.
+
+    Raises
+    ------
+    ValueError
+        If there are none. Empty feature matrices are left to scikit-learn.
+
+    Examples
+    --------
+    >>> check_not_empty([])
+    Traceback (most recent call last):
+    ...
+    ValueError: Found array with 0 sample(s) while a minimum of 1 is required.
+    """
+    if (isinstance(X, (list, tuple)) or is_image_data(X)) and n_images(X) == 0:
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
 
 
 def _first(X):

@@ -63,8 +63,7 @@ def check_problem(X, y, full=False):
     ValueError
         If y is missing, soft or ragged, or there are fewer than two classes or samples.
     """
-    if not isinstance(X, PartialLabels):
-        check_collection(X)
+    check_collection(X)
     if isinstance(X, PartialLabels):
         problem = _from_partial_labels(X.data, X)
     elif y is None:
@@ -148,12 +147,8 @@ def _as_array(y):
 
 def _from_labels(X, y):
     check_classification_targets(y)
-    unlabelled = is_unlabelled(y)
+    unlabelled = unlabelled_rows(y)
     classes, codes = np.unique(y[~unlabelled], return_inverse=True)
-    if unlabelled.any() and len(classes) == 1 and y.dtype.kind in "if":
-        # beside exactly one other number, -1 is the negative class of a binary problem
-        unlabelled[:] = False
-        classes, codes = np.unique(y, return_inverse=True)
     if unlabelled.all() and len(y):
         raise ValueError("every row of y is -1 (unlabelled), so there is nothing to learn from")
     candidates = np.zeros((len(y), len(classes)), dtype=bool)
@@ -194,6 +189,14 @@ def as_labels(y):
 def is_unlabelled(y):
     """Tell which labels, as returned by `as_labels`, are -1."""
     return y == (-1 if y.dtype.kind in "biuf" else "-1")
+
+
+def unlabelled_rows(y):
+    """Tell which labels mean none: -1, unless it is the negative class beside one other number."""
+    unlabelled = is_unlabelled(y)
+    if y.dtype.kind in "if" and len(np.unique(y[~unlabelled])) == 1:
+        unlabelled[:] = False
+    return unlabelled
 
 
 def encode_target(y, classes, n_samples, name):

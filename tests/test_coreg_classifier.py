@@ -323,7 +323,7 @@ def test_no_rows(fitted, fitted_on_images, empty):
     clf = fitted if np.ndim(empty) == 2 else fitted_on_images
     with pytest.raises(ValueError, match="0 sample"):
         clf.predict(empty)
-    with pytest.raises(ValueError, match="n_samples = 0|0 sample"):
+    with pytest.raises(ValueError, match="n_samples = 0"):
         clone(clf).fit(empty, [])
 
 

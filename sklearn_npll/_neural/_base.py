@@ -20,7 +20,13 @@ from torch import nn
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
 from .._device import resolve_device
-from .._images import as_image_array, check_collection, is_image_data, read_images
+from .._images import (
+    as_image_array,
+    check_collection,
+    check_not_empty,
+    is_image_data,
+    read_images,
+)
 from .._inputs import check_problem, encode_target
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
@@ -465,6 +471,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         if X is None:
             raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
         check_collection(X)
+        check_not_empty(X)
         is_image = is_image_data(X)
         if not reset and is_image != (self.image_shape_ is not None):
             kind = {True: "images", False: "features"}
@@ -477,8 +484,6 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
                 self.image_shape_ = None
             features = validate_data(self, X, reset=reset, dtype=np.float32)
             return np.require(features, requirements="W")  # torch wants what it could write to
-        if not len(X):
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
                 vars(self).pop(name, None)

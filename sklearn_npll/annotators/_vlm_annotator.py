@@ -14,7 +14,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
-from .._images import as_samples, check_collection, is_image_data, n_images
+from .._images import as_samples, check_collection, check_not_empty, is_image_data, n_images
 from .._partial_labels import PartialLabels
 from .._rules import candidates_from_scores, check_rule, union_candidates
 from ._cache import EmbeddingCache
@@ -459,11 +459,10 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         if not reset:
             check_is_fitted(self)
         check_collection(X)
+        check_not_empty(X)
         if not is_image_data(X):
             return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
         as_samples(X)
-        if n_images(X) == 0:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
                 vars(self).pop(name, None)  # of a fit on embeddings

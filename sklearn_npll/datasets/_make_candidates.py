@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .._inputs import is_unlabelled
+from .._inputs import unlabelled_rows
 from .._messages import did_you_mean, name_rows
 
 PROTOCOLS = ("uniform", "pico", "fredis", "instance")
@@ -170,11 +170,7 @@ def _encode(y, classes):
     y = np.asarray(y)
     if y.ndim != 1:
         raise ValueError(f"y must be of shape (n_samples,), got {y.shape}.")
-    if classes is None:
-        classes = np.unique(y[~is_unlabelled(y)])
-        if len(classes) == 1 and y.dtype.kind in "if":
-            classes = np.unique(y)  # beside exactly one other number, -1 is the negative class
-    classes = np.asarray(classes)
+    classes = np.unique(y[~unlabelled_rows(y)]) if classes is None else np.asarray(classes)
     if len(np.unique(classes)) != len(classes) or len(classes) < 2:
         raise ValueError(f"classes must be two or more distinct labels, got {classes.tolist()}.")
     column = {label: j for j, label in enumerate(classes.tolist())}
