@@ -49,7 +49,6 @@ def growth(args):
         args.output,
         args.methods or GROWTH_METHODS,
         axes,
-        epochs=args.budget or 2,
         timeout=args.timeout,
     )
     slopes = {
@@ -69,7 +68,7 @@ def parse(arguments):
     parser.add_argument("--methods", nargs="+", help="names or groups: all, cheap, neural, oracle")
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--budget", type=int, help="epochs of Co-Reg, which set the others' work")
+    parser.add_argument("--passes", type=int, help="gradient samples per training row")
     parser.add_argument("--n-train", type=int)
     parser.add_argument("--n-test", type=int)
     parser.add_argument("--n-val", type=int, help="validation rows of the tuned track")
@@ -110,7 +109,7 @@ def main(arguments=None):
             args.seeds,
             args.output,
             tasks=args.tasks,
-            budget=args.budget,
+            passes=args.passes,
             n_train=args.n_train,
             n_test=args.n_test,
             n_val=args.n_val,

@@ -61,7 +61,7 @@ def dummies(monkeypatch):
 
 def run(folder, methods, **options):
     lines = []
-    options = {"seeds": [0, 1], "tasks": [TASK], "budget": 2, **SIZES, **options}
+    options = {"seeds": [0, 1], "tasks": [TASK], "passes": 4, **SIZES, **options}
     rows = run_suite(SUITES["synthetic"], methods, output=folder, report=lines.append, **options)
     return rows, lines
 
@@ -69,10 +69,10 @@ def run(folder, methods, **options):
 def test_a_run_gives_complete_rows_with_figures_in_range(tmp_path, dummies):
     rows, lines = run(tmp_path, ["nearest", "Co-Reg"])
     assert [(r["method"], r["seed"]) for r in rows] == [
-        ("Co-Reg", 0),
         ("nearest", 0),
-        ("Co-Reg", 1),
+        ("Co-Reg", 0),
         ("nearest", 1),
+        ("Co-Reg", 1),
     ]
     assert len(lines) == 4
     for row in rows:
@@ -81,8 +81,8 @@ def test_a_run_gives_complete_rows_with_figures_in_range(tmp_path, dummies):
         assert (row["n_train"], row["n_test"], row["n_classes"]) == (120, 60, 10)
         assert 0 <= row["accuracy"] <= 1 and 0 <= row["approximated_accuracy"] <= 1
         assert 0.7 < row["coverage"] < 1 and 1 < row["mean_set_size"] < 3
-    coreg, nearest = rows[:2]
-    assert coreg["epochs"] == 2 and coreg["gradient_samples"] > 120
+    nearest, coreg = rows[:2]
+    assert coreg["epochs"] == 2 and coreg["gradient_samples"] == pytest.approx(480, rel=0.1)
     assert coreg["accuracy_single"] is not None and coreg["train_accuracy"] is not None
     assert nearest["accuracy_single"] is None and nearest["params"] == "{}"
     assert nearest["accuracy"] > 0.5
@@ -116,12 +116,25 @@ def test_a_failure_is_a_row_and_is_repeated_on_request_only(tmp_path, dummies):
     assert [r["status"] for r in rows] == ["ok", "ok"]
 
 
-def test_without_a_budget_the_other_networks_do_not_run(tmp_path, dummies):
-    register(Method("Co-Reg", lambda: Nearest(fails=True), networks=2))
-    register(Method("network", Nearest, networks=1))
-    rows, _ = run(tmp_path, ["network"], seeds=[0], retry=True)
-    assert [r["method"] for r in rows] == ["Co-Reg", "network"]
-    assert "no budget" in rows[1]["error"] and len(FITS) == 1
+class Costly(Nearest):
+    """An epoch takes what the fit alone tells: seven rows a sample."""
+
+    def __init__(self, max_epochs=1):
+        super().__init__()
+        self.max_epochs = max_epochs
+
+    def fit(self, X, y=None):
+        self.history_ = [{"gradient_samples": 7 * len(X)}] * self.max_epochs
+        return super().fit(X, y)
+
+
+def test_work_of_no_fixed_cost_is_corrected(tmp_path, dummies):
+    register(Method("costly", Costly, networks=1, passes=2))
+    rows, _ = run(tmp_path, ["costly"], passes=70)
+    # the first seed finds the ten epochs at its second fit, the other knows them from the first
+    assert [r["epochs"] for r in rows] == [10, 10] and len(FITS) == 3
+    assert [r["gradient_samples"] for r in rows] == [70 * 120] * 2
+    assert all('"max_epochs": 10' in r["params"] for r in rows)
 
 
 def test_a_missing_estimator_is_an_error_not_a_gap(tmp_path, dummies):
@@ -143,7 +156,7 @@ def test_results_of_other_settings_are_not_mixed(tmp_path, dummies):
         run(tmp_path, ["nearest"], seeds=[0], n_train=60)
 
 
-def test_networks_get_the_work_of_coreg():
+def test_the_budget_sets_epochs_and_phases():
     class Counted(CoRegClassifier):
         def gradient_samples_per_epoch(self, n_samples):
             return 3 * n_samples
@@ -160,7 +173,7 @@ def test_an_ablation_changes_the_schedule_of_coreg():
     schedule = SUITES["fashion"].task_schedule("union")
     for method in get_methods("ablation"):
         estimator = method.build(schedule, 0)
-        assert estimator.max_epochs == 22 and estimator.warm_up == "auto"
+        assert estimator.max_epochs == 40 and estimator.warm_up == "auto"
         assert non_default(method.make()).items() <= non_default(estimator).items()
 
 
@@ -168,12 +181,12 @@ def test_the_variants_of_coreg_take_their_own_warm_up():
     schedule = SUITES["fashion"].task_schedule("union")
     default, paper = (m.build(schedule, 0) for m in get_methods(["Co-Reg", "Co-Reg (paper)"]))
     assert (default.variant, default.warm_up) == ("robust", "auto")
-    assert (paper.variant, paper.warm_up) == ("paper", 6)
+    assert (paper.variant, paper.warm_up) == ("paper", 10)
     faithful = get_methods(["Co-Reg"])[0].build(SUITES["paper"].task_schedule("CIFAR-100"), 0)
     assert (faithful.variant, faithful.warm_up, faithful.max_epochs) == ("paper", 100, 800)
 
 
-def test_a_shorter_budget_shortens_the_phases_in_proportion():
+def test_fewer_epochs_shorten_the_phases_in_proportion():
     schedule = {"shared": {"max_epochs": 20, "warm_up": 5}, "coreg": {"contrastive_start": 4}}
     short = with_epochs(schedule, 4)
     assert short == {

@@ -48,6 +48,8 @@ class Suite:
     kind: str
     tasks: dict
     schedule: dict
+    #: Gradient samples per training row; None trains the epochs of the schedule.
+    passes: int | None = None
     n_train: int | None = None
     n_test: int | None = None
     n_val: int = 100

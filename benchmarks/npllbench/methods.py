@@ -31,6 +31,9 @@ class Method:
         ``make(**params)`` returns an unfitted estimator.
     networks : int
         Networks it trains; 0 for none.
+    passes : float
+        About how many gradient samples an epoch takes per training row, for a method whose
+        estimator cannot say beforehand.
     kinds : tuple of {"features", "images"}
         The samples it learns from.
     group : {"cheap", "neural", "ablation", "oracle", "other"}
@@ -50,6 +53,7 @@ class Method:
     name: str
     make: Callable
     networks: int = 0
+    passes: float = 1.0
     kinds: tuple = ("features", "images")
     group: str = "other"
     needs: frozenset = frozenset()
@@ -58,7 +62,7 @@ class Method:
     space: dict = field(default_factory=dict)
     own: frozenset = frozenset()
 
-    def build(self, schedule, seed, n_train=None, budget=None, eta=None, params=None):
+    def build(self, schedule, seed, n_train=None, budget=None, eta=None, params=None, epochs=None):
         """Return an unfitted estimator.
 
         Parameters
@@ -75,6 +79,8 @@ class Method:
             The true noise rate, given to methods whose `eta` is "oracle".
         params : dict, default=None
             Parameters that override the schedule, as drawn from the space.
+        epochs : int, default=None
+            Epochs to train, instead of those that the budget comes to.
 
         Returns
         -------
@@ -83,11 +89,15 @@ class Method:
         """
         estimator = self.make()
         known = set(estimator.get_params())
-        shared = schedule.get("shared", {})
-        settings = {k: v for k, v in shared.items() if k not in self.own}
-        if _is_coreg(estimator):
-            settings.update(schedule.get("coreg", {}))
         if self.networks:
+            if budget and epochs is None:
+                epochs = max(
+                    1, round(budget / (self._fixed_cost(n_train) or self.passes * n_train))
+                )
+            schedule = with_epochs(schedule, epochs)
+            settings = {k: v for k, v in schedule["shared"].items() if k not in self.own}
+            if _is_coreg(estimator):
+                settings.update(schedule["coreg"])
             estimator.set_params(**{k: v for k, v in settings.items() if k in known})
             # What the method itself changes, as an ablation does, stands above the schedule.
             changed = non_default(self.make())
@@ -96,18 +106,12 @@ class Method:
             estimator.set_params(random_state=seed)
         if self.eta == "oracle":
             estimator.set_params(eta=eta)
-        if params:
-            estimator.set_params(**params)
-        per_epoch = getattr(estimator, "gradient_samples_per_epoch", None)
-        # Epochs of no fixed cost, as those of DivideMix, are not matched: as many as Co-Reg's.
-        cost = per_epoch(n_train) if budget and per_epoch is not None else None
-        if cost and not _is_coreg(estimator):
-            epochs = max(1, round(budget / cost))
-            estimator.set_params(max_epochs=epochs)
-            if "warm_up" in known - self.own and shared.get("warm_up") is not None:
-                share = shared["warm_up"] / shared["max_epochs"]
-                estimator.set_params(warm_up=round(share * epochs))
-        return estimator
+        return estimator.set_params(**(params or {}))
+
+    def _fixed_cost(self, n_train):
+        """Return the gradient samples of an epoch, or None where they depend on the training."""
+        per_epoch = getattr(self.make(), "gradient_samples_per_epoch", None)
+        return per_epoch and per_epoch(n_train)
 
 
 def with_epochs(schedule, max_epochs):
@@ -227,12 +231,13 @@ def _network(name, class_name, networks=1, *, space=None, group="neural", **opti
     _add(name, class_name, networks=networks, group=group, space=space, **options)
 
 
-def _coreg(name, group="neural", own=frozenset({"warm_up"}), **params):
+def _coreg(name, group="neural", own=frozenset({"warm_up"}), passes=2.5, **params):
     space = {"temperature": [0.5, 1.0], "n_mixed_views": [1, 2]}
     _network(
         name,
         "CoRegClassifier",
         2,
+        passes=passes,
         module="sklearn_npll",
         params=params,
         group=group,
@@ -299,7 +304,7 @@ def _self_training():
 
 
 _coreg("Co-Reg")
-_coreg("Co-Reg (paper)", own=frozenset(), variant="paper")
+_coreg("Co-Reg (paper)", own=frozenset(), passes=5, variant="paper")
 
 _network("CC", "CCClassifier")
 _network("PRODEN", "PRODENClassifier")
@@ -322,7 +327,7 @@ _network("GCE", "GCEClassifier")
 _network("SCE", "SCEClassifier")
 _network("ELR", "ELRClassifier")
 _with_noise_rate("Co-teaching", "CoTeachingClassifier", 2)
-_network("DivideMix", "DivideMixClassifier", 2)
+_network("DivideMix", "DivideMixClassifier", 2, passes=5)
 _network("KD*", "DistillationClassifier", needs=frozenset({"scores"}))
 
 _features("PL-kNN", "PLKNeighborsClassifier", {"n_neighbors": [5, 10, 20, 40]})

@@ -2,7 +2,8 @@
 
 Every method of a (task, seed) gets the same training rows, candidates, test rows, network and
 schedule. Methods that train networks also get the same number of gradient samples (rows passed
-forward with gradients, over all networks): that of Co-Reg, which therefore runs first.
+forward with gradients, over all networks), so many passes per training row. Where an epoch takes
+as many as the data decide, the epochs are corrected until the samples are within `TOLERANCE`.
 """
 
 import csv
@@ -19,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .methods import get_methods, params_json, sample_settings, why_not, with_epochs
+from .methods import get_methods, params_json, sample_settings, why_not
 
-REFERENCE = "Co-Reg"
+TOLERANCE = 0.1
 COLUMNS = (
     "suite",
     "task",
@@ -161,7 +162,7 @@ def run_suite(
     output="benchmarks/results/suites",
     *,
     tasks=None,
-    budget=None,
+    passes=None,
     n_train=None,
     n_test=None,
     n_val=None,
@@ -186,8 +187,9 @@ def run_suite(
         Folder of ``<suite>.csv`` and ``<suite>.json``.
     tasks : list of str, default=None
         Only these tasks.
-    budget : int, default=None
-        Epochs of Co-Reg; those of the suite's schedule if None.
+    passes : int, default=None
+        Gradient samples per training row; the suite's if None, and where that has none every
+        method trains the epochs of the schedule.
     n_train, n_test, n_val : int, default=None
         Sizes; those of the suite if None.
     track : {"default", "tuned"}, default="default"
@@ -221,7 +223,7 @@ def run_suite(
     loaders, name = dict(suite.tasks), suite.name
     if ablations:
         loaders.update(suite.ablation_tasks)
-        name, methods = f"{suite.name}_ablations", methods or [REFERENCE, "ablation"]
+        name, methods = f"{suite.name}_ablations", methods or ["Co-Reg", "ablation"]
     if unknown := set(tasks or ()) - set(loaders):
         raise ValueError(f"unknown tasks {sorted(unknown)}; {suite.name} has {list(loaders)}")
     tasks = list(tasks or loaders)
@@ -236,10 +238,9 @@ def run_suite(
         "n_test": n_test or suite.n_test,
         "n_val": suite.n_val if n_val is None else n_val,
     }
-    schedules = {t: with_epochs(suite.task_schedule(t), budget) for t in loaders}
-    results = Results(
-        output, name, {"sizes": sizes, "schedules": schedules, "reference": REFERENCE}
-    )
+    schedules = {t: suite.task_schedule(t) for t in loaders}
+    passes = passes or suite.passes
+    results = Results(output, name, {"sizes": sizes, "schedules": schedules, "passes": passes})
     if track == "default":
         sizes["n_val"] = 0
     elif not sizes["n_val"]:
@@ -251,23 +252,15 @@ def run_suite(
     if pending:
         results.begin_session(environment or _environment())
     if any(run.method.networks for run in pending):
-        _load_torch()
+        load_torch()
     clock = _Clock(len(pending), report)
     data = {}
     for run in pending:
-        if not _is_pending(results, run, retry):  # the reference of others, run meanwhile
-            continue
         where = run.task, run.seed
         if where not in data:
             data = {where: loaders[run.task](run.seed, **sizes)}
         task, schedule = data[where], schedules[run.task]
-        limit = None
-        if run.method.networks and run.method.name != REFERENCE:
-            limit = _budget(results, run, suite, task, schedule, retry, clock)
-        if isinstance(limit, str):
-            row = _error_row(suite, run, limit)
-        else:
-            row = run_one(suite.name, run, task, schedule, limit)
+        row = run_one(suite.name, run, task, schedule, passes, results.rows.values())
         clock.tick(results.append(row))
     if track == "tuned":
         _choose(results, chosen, tasks, seeds, suite)
@@ -275,7 +268,7 @@ def run_suite(
 
 
 @cache
-def _load_torch():
+def load_torch():
     """Train on next to nothing, as a first optimiser step loads parts of torch for seconds."""
     from sklearn_npll import CoRegClassifier
 
@@ -283,14 +276,13 @@ def _load_torch():
 
 
 def _plan(methods, tasks, seeds, suite, track, trials):
-    """List the runs, those of one task and seed together and the reference first among them."""
-    methods = sorted(methods, key=lambda m: m.name != REFERENCE)
+    """List the runs, those of one task and seed together."""
     runs = []
     for task in tasks:
         for seed in seeds:
             for method in methods:
                 # Tasks of the ablations vary the annotator, so they only take the method itself.
-                if task in suite.ablation_tasks and method.name != REFERENCE:
+                if task in suite.ablation_tasks and method.name != "Co-Reg":
                     continue
                 if track == "default":
                     runs.append(_Run(task, method, seed))
@@ -307,19 +299,7 @@ def _is_pending(results, run, retry):
     return retry and row["status"] == "error" and row["session"] != results.session
 
 
-def _budget(results, run, suite, task, schedule, retry, clock):
-    """Return the reference's gradient samples, None if it does not count them, or an error."""
-    track = "default" if run.track == "default" else "trial-0"
-    reference = _Run(run.task, get_methods([REFERENCE])[0], run.seed, track)
-    if _is_pending(results, reference, retry):
-        clock.tick(results.append(run_one(suite.name, reference, task, schedule)))
-    row = results.rows[reference.key]
-    if row["status"] != "ok":
-        return f"there is no budget, as {REFERENCE} failed: {row['error']}"
-    return row["gradient_samples"]
-
-
-def run_one(suite, run, task, schedule, budget=None):
+def run_one(suite, run, task, schedule, passes=None, former=()):
     """Fit and score one method; a failure becomes a row too.
 
     Parameters
@@ -332,8 +312,10 @@ def run_one(suite, run, task, schedule, budget=None):
         The data.
     schedule : dict
         The schedule of the task.
-    budget : int, default=None
-        Gradient samples to train with.
+    passes : int, default=None
+        Gradient samples per training row to train with; None trains the epochs of the schedule.
+    former : iterable of dict, default=()
+        Rows of earlier runs, which tell what an epoch takes.
 
     Returns
     -------
@@ -354,23 +336,51 @@ def run_one(suite, run, task, schedule, budget=None):
         "n_classes": len(labels.classes),
         "noise_rate_used": method.eta,
     }
+    budget = passes * len(labels) if passes and method.networks else None
     try:
-        estimator = method.build(
-            schedule, run.seed, len(labels), budget, task.noise_rate, run.params
-        )
+        options = (schedule, run.seed, len(labels), budget, task.noise_rate, run.params)
+        epochs = _epochs_of_former(former, run, budget)
+        for _ in range(3):
+            estimator = method.build(*options, epochs)
+            start = time.perf_counter()
+            estimator.fit(labels)
+            row["seconds_fit"] = time.perf_counter() - start
+            row.update(_work(estimator))
+            epochs = _corrected(row, budget)
+            if epochs is None:
+                break
         row["params"] = params_json(estimator)
-        start = time.perf_counter()
-        estimator.fit(labels)
-        row["seconds_fit"] = time.perf_counter() - start
         row.update(_scores(estimator, method, task), status="ok")
     except Exception as error:  # one method must not end the others' runs
         row.update(status="error", error=_one_line(f"{type(error).__name__}: {error}"))
     return row
 
 
-def _error_row(suite, run, message):
-    row = {"suite": suite.name, "task": run.task, "method": run.method.name, "seed": run.seed}
-    return {**row, "track": run.track, "status": "error", "error": _one_line(message)}
+def _epochs_of_former(rows, run, budget):
+    """Return the epochs that come to the budget at the mean cost of other runs on the task."""
+    rows = [r for r in rows if (r["task"], r["method"]) == (run.task, run.method.name)]
+    costs = [r["gradient_samples"] / r["epochs"] for r in rows if r["gradient_samples"]]
+    return max(1, round(budget / np.mean(costs))) if budget and costs else None
+
+
+def _work(estimator):
+    """Return the epochs that an estimator trained and the gradient samples that they took."""
+    history = getattr(estimator, "history_", None) or []
+    samples = [epoch.get("gradient_samples") for epoch in history]
+    counted = history and None not in samples
+    return {
+        "epochs": len(history) or None,
+        "gradient_samples": int(sum(samples)) if counted else None,
+    }
+
+
+def _corrected(row, budget):
+    """Return other epochs where the work was not within the tolerance of the budget, or None."""
+    if not budget or not row["gradient_samples"]:
+        return None
+    ratio = row["gradient_samples"] / budget
+    epochs = max(1, round(row["epochs"] / ratio))
+    return None if abs(ratio - 1) <= TOLERANCE or epochs == row["epochs"] else epochs
 
 
 def _one_line(text):
@@ -396,11 +406,6 @@ def _scores(estimator, method, task):
         label_free = rate if approximated is None else approximated
         row["val_approximated_accuracy"] = label_free
         row["val_accuracy"] = _accuracy(estimator, _samples(task.X_val, method), task.y_val)
-    history = getattr(estimator, "history_", None) or []
-    if history:
-        row["epochs"] = len(history)
-        if all(epoch.get("gradient_samples") is not None for epoch in history):
-            row["gradient_samples"] = int(sum(epoch["gradient_samples"] for epoch in history))
     return row
 
 

@@ -17,27 +17,28 @@ from .base import CACHE_DIR, SkipSuite, Suite, Task
 from .paper import paper_suite
 
 # The shared schedules. Every network method gets those of these that it has a parameter for;
-# "coreg" are Co-Reg's own.
+# "coreg" are Co-Reg's own. Epochs, warm-up and start of the contrast are in proportion: the passes
+# of a suite set the epochs of each method.
 IMAGES = {
     "shared": {
-        "max_epochs": 22,
-        "warm_up": 6,
+        "max_epochs": 40,
+        "warm_up": 10,
         "batch_size": 64,
         "lr": 0.05,
         "cutout": 8,
         "queue_size": 2048,
     },
-    "coreg": {"contrastive_start": 4},
+    "coreg": {"contrastive_start": 8},
 }
 FEATURES = {
     "shared": {
-        "max_epochs": 50,
-        "warm_up": 10,
+        "max_epochs": 40,
+        "warm_up": 8,
         "batch_size": 64,
         "lr": 0.05,
         "queue_size": 2048,
     },
-    "coreg": {"contrastive_start": 10},
+    "coreg": {"contrastive_start": 8},
 }
 
 
@@ -89,7 +90,7 @@ def _cut(rows, n_train, n_val):
     return rows[:n_train], rows[n_train : n_train + n_val]
 
 
-def _fashion_suite(name, description, kind, output, schedule, n_train):
+def _fashion_suite(name, description, kind, output, schedule, n_train, passes):
     load = partial(_load_fashion, output=output)
     has = frozenset({"scores", "votes"})
     return Suite(
@@ -107,6 +108,7 @@ def _fashion_suite(name, description, kind, output, schedule, n_train):
             "ratio-0.5": partial(load, rule="ratio", rule_value=0.5),
         },
         schedule=schedule,
+        passes=passes,
         n_train=n_train,
         n_test=2000,
         train_has=has,
@@ -329,7 +331,8 @@ def _all_suites():
             "images",
             "images",
             IMAGES,
-            2000,
+            n_train=1000,
+            passes=115,
         ),
         _fashion_suite(
             "fashion-embeddings",
@@ -337,7 +340,8 @@ def _all_suites():
             "features",
             "embeddings",
             FEATURES,
-            2000,
+            n_train=1500,
+            passes=95,
         ),
         Suite(
             "cifar10n",
@@ -345,7 +349,8 @@ def _all_suites():
             "images",
             tasks={"human-union": _load_cifar10n},
             schedule={**IMAGES, "shared": {**IMAGES["shared"], "module": "resnet8_strided"}},
-            n_train=2000,
+            n_train=1000,
+            passes=100,
             n_test=2000,
             train_has=frozenset({"votes"}),
             check=partial(_check_files, ("cifar10", "train.npz"), ("cifar10", "test.npz")),
@@ -360,6 +365,7 @@ def _all_suites():
                 for eta in (0, 0.1, 0.2, 0.3)
             },
             schedule=FEATURES,
+            passes=150,
             n_val=50,
             seeds=tuple(range(10)),
             check=partial(_check_files, ("pll", "lost.mat"), ("pll", "MSRCv2.mat")),
@@ -373,6 +379,7 @@ def _all_suites():
                 "topk-3": partial(_load_caltech, rule="topk", value=3),
             },
             schedule=FEATURES,
+            passes=110,
             train_has=frozenset({"scores"}),
             test_has=frozenset({"scores"}),
             check=partial(_check_files, ("clip", "caltech101_softmax.npz")),
@@ -382,7 +389,8 @@ def _all_suites():
             "digits and a Gaussian mixture under four noise protocols; needs no data",
             "features",
             tasks=_synthetic_tasks(),
-            schedule={**FEATURES, "shared": {**FEATURES["shared"], "max_epochs": 30}},
+            schedule=FEATURES,
+            passes=60,
             n_train=1000,
             n_test=600,
             n_val=50,

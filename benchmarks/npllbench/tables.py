@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
-from .runner import REFERENCE
+REFERENCE = "Co-Reg"
 
 
 def summarise(rows, column="accuracy", track="default"):
