@@ -236,8 +236,8 @@ def choose_rule_value(scores, y, rule, *, coverage=0.9, classes=None):
     covered = candidates_from_scores(scores, rule, value)[np.arange(len(rows)), codes]
     if covered.mean() < coverage - 1e-9:
         raise ValueError(
-            f"No value of rule {rule!r} has a coverage of {coverage}, because the labels of too many"
-            " samples have a score of about 0; use rule 'topk' or 'threshold'."
+            f"No value of rule {rule!r} has a coverage of {coverage}, because the labels of too"
+            " many samples have a score of about 0; use rule 'topk' or 'threshold'."
         )
     return value
 

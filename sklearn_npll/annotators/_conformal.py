@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from .._compat import HasMethods, Interval, StrOptions
+from .._rules import _TOLERANCE
 from ._base import (
     BasePartialAnnotator,
     abstained,
@@ -17,9 +18,6 @@ from ._base import (
     encode_labels,
     fit_annotator,
 )
-
-# 1 - 0.9 is not 0.1 in floating point, and probabilities are float32.
-_TOLERANCE = 1e-6
 
 
 def lac_scores(proba):
