@@ -36,8 +36,8 @@ def fit_annotator(annotator, X, known_labels=None, *, annotate=False):
     if known_labels is not None and has_fit_parameter(annotator, "known_labels"):
         known["known_labels"] = known_labels
     if annotate and hasattr(annotator, "fit_transform"):
-        return annotator.fit_transform(X, **known)
-    annotator.fit(X, **known)
+        return annotator.fit_transform(X, None, **known)
+    annotator.fit(X, None, **known)  # fit of a FrozenEstimator cannot do without y
     return annotator.transform(X) if annotate else None
 
 
@@ -140,7 +140,7 @@ def encode_labels(X, classes, y):
 
 def warn_if_ignored(y):
     """Warn if y contains -1 for unlabelled, to be called by a ``_fit`` that ignores y."""
-    if y is not None and any(label in (-1, "-1") for label in np.ravel(y).tolist()):
+    if y is not None and any(label in (-1, "-1") for label in np.asarray(y).ravel().tolist()):
         warnings.warn(
             "y contains -1, so it seems to hold a few known labels, but it is ignored. To trust"
             " them set use_y=True, or pass known_labels to fit.",
