@@ -45,10 +45,11 @@ def lac_scores(proba):
 
 
 def aps_scores(proba):
-    """Nonconformity of each class: its probability and that of all more probable classes [1]_.
+    """Nonconformity of each class: the sum of the probabilities of all more probable classes [1]_.
 
-    Not randomised, so that the sets of a sample are always the same. Of equally probable classes
-    the first counts as more probable.
+    The paper adds a random share of the class's own probability. Without it the sets of a sample
+    are always the same, and never empty. Of equally probable classes the first counts as more
+    probable.
 
     Parameters
     ----------
@@ -66,12 +67,12 @@ def aps_scores(proba):
     Examples
     --------
     >>> aps_scores(np.array([[0.25, 0.625, 0.125]]))
-    array([[0.875, 0.625, 1.   ]])
+    array([[0.625, 0.   , 0.875]])
     """
     order = np.argsort(-proba, axis=1, kind="stable")
     ordered = np.take_along_axis(proba, order, axis=1).astype(np.float64)
     scores = np.empty(proba.shape)
-    np.put_along_axis(scores, order, np.cumsum(ordered, axis=1), axis=1)
+    np.put_along_axis(scores, order, np.cumsum(ordered, axis=1) - ordered, axis=1)
     return scores
 
 
@@ -167,9 +168,10 @@ class ConformalPartialAnnotator(BasePartialAnnotator):
         Probability with which a set should hold the true class. It takes at least
         ``coverage / (1 - coverage)`` labels: 9 for 0.9, 19 for 0.95.
     method : {"lac", "aps"}, default="lac"
-        Which classes are unlikely. "lac" [2]_: those of low probability; its sets are the smallest
-        on average. "aps" [3]_: those outside the smallest set of a given total probability; its
-        sets are larger, but cover easy and hard samples more evenly. It is not randomised.
+        Which classes are unlikely. "lac" [2]_: those of low probability, as the rule "threshold"
+        sees it; its sets are the smallest on average. "aps" [3]_: those outside the smallest set of
+        a given total probability, as the rule "cumulative" sees it; its sets are larger, but cover
+        easy and hard samples more evenly. It is not randomised.
     class_conditional : bool, default=False
         Whether the coverage should hold within each true class, by a threshold for each. It takes
         as many labels of each class as otherwise in total.
@@ -184,8 +186,8 @@ class ConformalPartialAnnotator(BasePartialAnnotator):
     classes_ : ndarray of shape (n_classes,)
         Class labels, in the annotator's order.
     quantiles_ : ndarray of shape (n_classes,)
-        Largest nonconformity of a candidate: ``1 - p`` with "lac", the total probability down to
-        this class with "aps". All equal unless `class_conditional`.
+        Largest nonconformity of a candidate: ``1 - p`` with "lac", the total probability of all
+        more probable classes with "aps". All equal unless `class_conditional`.
     n_calibration_ : int
         Number of labels.
     n_features_in_ : int
