@@ -97,6 +97,6 @@ for (group, points), marker in zip(results.items(), "osx+"):
         for name, size, coverage in points:
             ax.annotate(name, (size, coverage), (6, -10), textcoords="offset points", fontsize=8)
 ax.set(xlabel="mean set size", ylabel="coverage")
-ax.yaxis.set_major_formatter(PercentFormatter(1))
+ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 ax.legend(loc="lower right")
 ax.grid(alpha=0.3)

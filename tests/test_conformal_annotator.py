@@ -359,8 +359,10 @@ def test_over_an_ensemble_and_in_one(annotator, vlm):
 def test_frozen_annotator(annotator):
     frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator
     fitted = annotator.annotator.fit(X)
-    labels = ConformalPartialAnnotator(frozen(fitted)).fit_transform(X, FEW)
-    np.testing.assert_array_equal(labels, annotator.fit_transform(X, FEW))
+    conformal = ConformalPartialAnnotator(frozen(fitted))
+    expected = annotator.fit_transform(X, FEW)
+    np.testing.assert_array_equal(conformal.fit_transform(X, FEW), expected)
+    np.testing.assert_array_equal(conformal.transform(X), expected)
 
 
 def test_many_classes_are_sparse(vlm):
@@ -394,10 +396,11 @@ def test_many_classes_are_sparse(vlm):
         ({"annotator": "vlm"}, Y, "'annotator' parameter"),
     ],
 )  # fmt: skip
-def test_wrong_parameters(annotator, params, y, message):
+def test_wrong_parameters(annotator, vlm, params, y, message):
     with pytest.raises(ValueError, match=message):
-        annotator.set_params(**params).fit(X, y)
+        annotator.set_params(**params).fit_transform(X, y)
     assert not hasattr(annotator, "classes_")
+    assert vlm.n_images == 0
 
 
 def test_no_annotator():

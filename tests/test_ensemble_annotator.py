@@ -19,13 +19,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
 from sklearn_npll.annotators import EnsemblePartialAnnotator
-from sklearn_npll.annotators._ensemble import (
+from sklearn_npll.annotators._agreement import (
     agreement_weights,
-    name_annotators,
     one_coin_accuracies,
     one_coin_posterior,
     vote_weights,
 )
+from sklearn_npll.annotators._ensemble import name_annotators
 from sklearn_npll.baselines import PseudoLabelClassifier
 from sklearn_npll.datasets import load_fashion_mnist
 
@@ -291,7 +291,8 @@ def test_each_member_is_asked_once_also_for_its_weight(ensemble, vlms):
 
 
 def test_a_member_without_weight_is_not_asked(ensemble, vlms):
-    labels = ensemble.set_params(weights=[0, 2]).fit_transform(X)
+    ensemble.set_params(weights=[0, 2], clear__output="embeddings")
+    labels = ensemble.fit_transform(X)
     ensemble.predict(X)
     assert [vlm.n_images for vlm in vlms] == [0, 10]
     assert labels.votes.shape == (5, 2)
@@ -341,6 +342,19 @@ def test_data_frames_and_their_names():
     annotator.fit(frame.to_numpy())
     with pytest.raises(ValueError, match="X has 3 features, but EnsemblePartialAnnotator"):
         annotator.transform(frame.to_numpy()[:, :3])
+
+
+def test_what_is_wrong_is_found_before_anybody_is_asked(ensemble, vlms):
+    wrong = [
+        {"pale__classes": ["red", "green", "dark blue"]},
+        {"use_y": True},
+        {"rule": "topk", "rule_value": 9},
+    ]
+    for params in wrong:
+        params["weights"] = "agreement"
+        with pytest.raises(ValueError):
+            clone(ensemble).set_params(**params).fit_transform(X, ["rot"] * 5)
+    assert [vlm.n_images for vlm in vlms] == [0, 0]
 
 
 # What y means
@@ -513,14 +527,20 @@ def test_clone_and_pickle(ensemble, vlms):
     assert ensemble.set_output(transform="pandas") is ensemble
 
 
-def test_nested_ensembles_and_frozen_members(ensemble):
-    fitted = ensemble.annotators[0][1].fit(X)
-    outer = EnsemblePartialAnnotator([("inner", ensemble), ("clear", fitted)])
-    outer.set_params(inner__clear__templates="{}")
+def test_ensembles_and_pipelines_as_members(ensemble):
+    clear = ensemble.annotators[0][1]
+    outer = EnsemblePartialAnnotator([("inner", ensemble), ("pipe", make_pipeline(clear))])
+    outer.set_params(inner__clear__templates="{}", pipe__vlmpartialannotator__rule="topk")
     assert outer.fit_transform(X).votes.shape == (5, 4)
+    np.testing.assert_array_equal(outer.transform(X), outer.fit_transform(X))
+
+
+def test_frozen_members(ensemble):
+    fitted = ensemble.annotators[0][1].fit(X)
     frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator(fitted)
     annotator = EnsemblePartialAnnotator([("frozen", frozen)])
     np.testing.assert_array_equal(annotator.fit_transform(X), fitted.transform(X))
+    np.testing.assert_array_equal(annotator.transform(X), fitted.transform(X))
     assert annotator.annotators_[0].estimator is fitted
 
 
@@ -581,6 +601,8 @@ def test_wrong_samples(ensemble):
     with pytest.raises(NotFittedError):
         ensemble.predict(X)
     ensemble.fit(X)
+    with pytest.raises(ValueError, match="pass its data to annotate them again"):
+        ensemble.transform(ensemble.transform(X))
     with pytest.raises(ValueError, match="channels seem to come first"):
         ensemble.transform(np.zeros((2, 3, 8, 8)))
 

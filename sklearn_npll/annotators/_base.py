@@ -15,8 +15,8 @@ from .._images import as_samples, check_collection, check_not_empty, is_image_da
 from .._partial_labels import PartialLabels
 
 
-def fit_annotator(annotator, X, known_labels=None, *, annotate=False):
-    """Fit an annotator, and let it annotate the same samples.
+def fit_annotator(annotator, X, known_labels=None):
+    """Fit an annotator, without y.
 
     Parameters
     ----------
@@ -25,20 +25,11 @@ def fit_annotator(annotator, X, known_labels=None, *, annotate=False):
     X : samples
     known_labels : array-like of shape (n_samples,), default=None
         Passed on if the annotator's ``fit`` takes them.
-    annotate : bool, default=False
-        Whether to return what it says about X.
-
-    Returns
-    -------
-    PartialLabels of shape (n_samples, n_classes) or None
     """
-    known = {}
     if known_labels is not None and has_fit_parameter(annotator, "known_labels"):
-        known["known_labels"] = known_labels
-    if annotate and hasattr(annotator, "fit_transform"):
-        return annotator.fit_transform(X, None, **known)
-    annotator.fit(X, None, **known)  # fit of a FrozenEstimator cannot do without y
-    return annotator.transform(X) if annotate else None
+        annotator.fit(X, None, known_labels=known_labels)
+    else:
+        annotator.fit(X, None)  # fit of a FrozenEstimator cannot do without y
 
 
 def check_classes(annotator, who):
@@ -315,6 +306,11 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         """Check samples; a 2-D array is copied if need be, images never."""
         if not reset:
             check_is_fitted(self)
+        if isinstance(X, PartialLabels):
+            raise ValueError(
+                "X is a PartialLabels, whose samples are annotated already; pass its data to"
+                " annotate them again."
+            )
         check_collection(X)
         check_not_empty(X)
         if not is_image_data(X):

@@ -274,14 +274,17 @@ class ConformalPartialAnnotator(BasePartialAnnotator):
                 " the labels of some samples, and -1 for the others, as known_labels or y."
             )
         annotator = clone(self.annotator)
-        answers = fit_annotator(annotator, X, annotate=annotate)
+        fit_annotator(annotator, X)
         classes = check_classes(annotator, "annotator")
         codes = encode_labels(X, classes, labels)
-        self._check_calibration(codes[codes >= 0], classes)
         known = np.flatnonzero(codes >= 0)
-        part = check_answers(annotator.transform(X) if answers is None else answers, "annotator")
-        scores = _METHODS[self.method](check_probabilities(part[known], "annotator"))
-        scores = scores[np.arange(len(known)), codes[known]]
+        self._check_calibration(codes[known], classes)
+        answers = check_answers(annotator.transform(X), "annotator")
+        if annotate:
+            proba = check_probabilities(answers, "annotator")[known]
+        else:  # a slice asks about its own rows only
+            proba = check_probabilities(answers[known], "annotator")
+        scores = _METHODS[self.method](proba)[np.arange(len(known)), codes[known]]
         groups = codes[known] if self.class_conditional else np.zeros(len(known), dtype=int)
         quantiles = [
             conformal_quantile(scores[groups == group], self.coverage)

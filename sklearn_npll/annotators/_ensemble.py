@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from .._compat import BaseComposition, HasMethods, Interval, StrOptions
-from .._evidence import majority_vote
 from .._rules import candidates_from_scores, check_rule
+from ._agreement import agreement_weights
 from ._base import (
     BasePartialAnnotator,
     abstained,
@@ -24,127 +24,6 @@ from ._base import (
     fit_annotator,
     warn_if_ignored,
 )
-
-
-def vote_weights(accuracies, n_classes):
-    """Weigh independent voters by the log-odds of their accuracy.
-
-    With these weights the most probable class has the most votes, if a voter is as accurate in
-    every class and errs evenly among the others [1]_.
-
-    Parameters
-    ----------
-    accuracies : array-like of shape (n_voters,)
-        In (0, 1).
-    n_classes : int
-
-    Returns
-    -------
-    ndarray of shape (n_voters,)
-        ``log((n_classes - 1) * a / (1 - a))``; 0 for a voter no better than chance.
-
-    References
-    ----------
-    .. [1] S. Nitzan, J. Paroush, "Optimal Decision Rules in Uncertain Dichotomous Choice
-       Situations", International Economic Review 23(2), 1982.
-
-    Examples
-    --------
-    >>> vote_weights([0.8, 0.5, 0.2], n_classes=2).round(3)
-    array([1.386, 0.   , 0.   ])
-    """
-    accuracies = np.asarray(accuracies, dtype=np.float64)
-    return np.maximum(np.log((n_classes - 1) * accuracies / (1 - accuracies)), 0)
-
-
-def one_coin_posterior(votes, weights, n_classes):
-    """Return the probabilities of the classes given the votes of weighted voters.
-
-    Parameters
-    ----------
-    votes : int ndarray of shape (n_samples, n_voters)
-        Indices of classes; -1 where a voter abstained.
-    weights : array-like of shape (n_voters,)
-        Log-odds, as `vote_weights` returns them.
-    n_classes : int
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_classes)
-        The softmax of the sum of the weights of those who voted for a class.
-
-    Examples
-    --------
-    >>> one_coin_posterior(np.array([[0, 1]]), np.log([4, 2]), n_classes=3).round(3)
-    array([[0.571, 0.286, 0.143]])
-    """
-    logits = np.zeros((len(votes), n_classes))
-    for voted, weight in zip(votes.T, weights):
-        rows = np.flatnonzero(voted >= 0)
-        logits[rows, voted[rows]] += weight
-    proba = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return proba / proba.sum(axis=1, keepdims=True)
-
-
-def one_coin_accuracies(votes, n_classes, max_iter=100, tol=1e-6):
-    """Estimate how often each voter is right, from the votes alone, by EM.
-
-    The model of Dawid and Skene with one parameter a voter, its accuracy in every class, and
-    equally frequent classes. It begins with the vote shares. One right and one wrong vote are added
-    to each voter's, so that no accuracy is 0 or 1.
-
-    Parameters
-    ----------
-    votes : int ndarray of shape (n_samples, n_voters)
-        Indices of classes; -1 where a voter abstained.
-    n_classes : int
-    max_iter : int, default=100
-    tol : float, default=1e-6
-        Largest change of an accuracy at which to stop.
-
-    Returns
-    -------
-    ndarray of shape (n_voters,)
-
-    Examples
-    --------
-    >>> votes = np.array([[0, 0, 1], [1, 1, 1], [0, 0, 1], [1, 1, 0], [2, 2, 0]])
-    >>> one_coin_accuracies(votes, n_classes=3).round(2)
-    array([0.85, 0.85, 0.29])
-    """
-    posterior = majority_vote(votes, n_classes)
-    accuracies = np.full(votes.shape[1], np.inf)
-    for _ in range(max_iter):
-        right = np.where(votes >= 0, np.take_along_axis(posterior, votes.clip(0), axis=1), 0)
-        last, accuracies = accuracies, (right.sum(axis=0) + 1) / ((votes >= 0).sum(axis=0) + 2)
-        if np.abs(accuracies - last).max() < tol:
-            break
-        posterior = one_coin_posterior(votes, vote_weights(accuracies, n_classes), n_classes)
-    return accuracies
-
-
-def agreement_weights(votes, n_classes):
-    """Weigh voters by how well each agrees with all of them.
-
-    Parameters
-    ----------
-    votes : int ndarray of shape (n_samples, n_voters)
-        Indices of classes; -1 where a voter abstained.
-    n_classes : int
-
-    Returns
-    -------
-    ndarray of shape (n_voters,)
-        `vote_weights` of `one_coin_accuracies`, scaled to a sum of 1; equal if all are 0.
-
-    Examples
-    --------
-    >>> votes = np.array([[0, 0, 1], [1, 1, 1], [0, 0, 1], [1, 1, 0], [2, 2, 0]])
-    >>> agreement_weights(votes, n_classes=3).round(2)
-    array([0.5, 0.5, 0. ])
-    """
-    weights = vote_weights(one_coin_accuracies(votes, n_classes), n_classes)
-    return weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
 
 
 class EnsemblePartialAnnotator(BasePartialAnnotator, BaseComposition):
@@ -213,7 +92,7 @@ class EnsemblePartialAnnotator(BasePartialAnnotator, BaseComposition):
     is best for independent voters [2]_. It compares choices, not probabilities, because models
     differ in how confident they are and the timid would pass for poor. Voters are never fully
     independent: two that err together, such as one model with similar templates, vouch for each
-    other. Two annotators always weigh the same.
+    other. Of two annotators nothing tells who is right, so they weigh the same.
 
     References
     ----------
@@ -306,32 +185,36 @@ class EnsemblePartialAnnotator(BasePartialAnnotator, BaseComposition):
 
     def _fit(self, X, y, known_labels, annotate):
         kept, weights = self._check_annotators()
+        by_agreement = isinstance(self.weights, str)
         if known_labels is None and self.use_y:
             known_labels = y
         elif known_labels is None:
             warn_if_ignored(y)
-        by_agreement = isinstance(self.weights, str)
-        fitted, answers = {}, []
-        for (name, annotator), weight in zip(kept, weights):
-            fitted[name] = clone(annotator)
-            ask = by_agreement or (annotate and weight > 0)
-            answers.append(fit_annotator(fitted[name], X, known_labels, annotate=ask))
+        fitted = {name: clone(annotator) for name, annotator in kept}
+        for annotator in fitted.values():
+            fit_annotator(annotator, X, known_labels)
+        # All that can be wrong is found before anybody is asked.
         classes = _common_classes(fitted)
         if self.rule != "union":
             one_row = np.full((1, len(classes)), 1 / len(classes))
             candidates_from_scores(one_row, self.rule, self.rule_value)
         codes = None if known_labels is None else encode_labels(X, classes, known_labels)
+        answers = {}
+        for (name, annotator), weight in zip(fitted.items(), weights):
+            if by_agreement or (annotate and weight > 0):
+                answers[name] = annotator.transform(X)
         if by_agreement:
-            aligned = [_Answer.of(labels, classes, name) for name, labels in zip(fitted, answers)]
-            choices = np.stack([answer.choices for answer in aligned], axis=1)
-            weights = agreement_weights(choices, len(classes))
+            choices = [
+                _Answer.of(labels, classes, name).choices for name, labels in answers.items()
+            ]
+            weights = agreement_weights(np.stack(choices, axis=1), len(classes))
         self.named_annotators_ = Bunch(**fitted)
         self.annotators_ = list(fitted.values())
         self.classes_, self.weights_ = classes, weights
         return answers, codes
 
     def _check_annotators(self):
-        """Return the named annotators that are not left out, and their weights, or None."""
+        """Return the named annotators that are not left out, and their weights."""
         pairs = self._pairs
         for pair in pairs:
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
@@ -362,12 +245,11 @@ class EnsemblePartialAnnotator(BasePartialAnnotator, BaseComposition):
         return [pair for pair, keep in zip(pairs, kept) if keep], weights
 
     def _plan(self):
+        members = zip(self.named_annotators_.items(), self.weights_)
         return _EnsemblePlan(
-            names=list(self.named_annotators_),
             # Copies, which a change of the annotators' parameters does not reach.
-            annotators=[copy.copy(annotator) for annotator in self.annotators_],
+            members=[(name, copy.copy(member), w) for (name, member), w in members if w > 0],
             classes=self.classes_,
-            weights=self.weights_,
             rule=self.rule,
             rule_value=self.rule_value,
         )
@@ -377,27 +259,19 @@ class EnsemblePartialAnnotator(BasePartialAnnotator, BaseComposition):
 class _EnsemblePlan:
     """What a fitted ensemble does with samples: calling it asks the annotators."""
 
-    names: list
-    annotators: list
+    members: list  # names, annotators and weights of those who have a say
     classes: np.ndarray
-    weights: np.ndarray
     rule: str
     rule_value: object
 
     def __call__(self, data):
-        return self.decide(
-            [
-                annotator.transform(data) if weight else None
-                for annotator, weight in zip(self.annotators, self.weights)
-            ]
-        )
+        return self.decide({name: member.transform(data) for name, member, _ in self.members})
 
     def decide(self, answers):
-        """Combine what each annotator said about the same samples."""
+        """Combine what each annotator says about the same samples."""
         asked = [
-            (_Answer.of(labels, self.classes, name), weight)
-            for labels, name, weight in zip(answers, self.names, self.weights)
-            if weight
+            (_Answer.of(answers[name], self.classes, name), weight)
+            for name, _, weight in self.members
         ]
         scores = sum(weight * answer.proba for answer, weight in asked).astype(np.float32)
         votes = np.concatenate([answer.votes for answer, _ in asked], axis=1)
