@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn
+import torch
 from fakes import ColourVLM, FeatureVLM
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
@@ -228,6 +229,18 @@ def test_sets_of_lac_are_smaller_than_those_of_the_cumulative_rule(fashion):
 
 
 # When it computes
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [list(X), torch.utils.data.TensorDataset(torch.tensor(X).permute(0, 3, 1, 2))],
+    ids=["list", "dataset"],
+)
+def test_fit_asks_about_labelled_samples_of_any_kind(annotator, vlm, samples):
+    expected = clone(annotator).fit(X, FEW).quantiles_
+    annotator.set_params(annotator__output="embeddings").fit(samples, FEW)
+    assert vlm.n_images == 40
+    np.testing.assert_array_equal(annotator.quantiles_, expected)
 
 
 def test_fit_asks_about_labelled_samples_only(annotator, vlm):

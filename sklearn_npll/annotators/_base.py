@@ -143,9 +143,9 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     """An annotator that asks other annotators.
 
     A subclass defines ``_fit(X, y, known_labels, annotate)`` and ``_plan()``. The first sets
-    ``classes_`` and returns what the others said about X, or None unless `annotate`, and the codes
-    of the labels to trust, or None. The second returns a callable of samples, as `PartialLabels`
-    takes it, whose method ``decide`` does the same with what the others said.
+    ``classes_`` and returns what the others said about X, which is only looked at if `annotate`,
+    and the codes of the labels to trust, or None. The second returns a callable of samples, as
+    `PartialLabels` takes it, whose method ``decide`` does the same with what the others said.
     """
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -296,7 +296,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
 
     @abstractmethod
     def _fit(self, X, y, known_labels, annotate):
-        """Fit on checked samples; return the answers, or None, and the trusted codes, or None."""
+        """Fit on checked samples; return the answers and the trusted codes, or None."""
 
     @abstractmethod
     def _plan(self):

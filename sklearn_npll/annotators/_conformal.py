@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from .._compat import HasMethods, Interval, StrOptions
+from .._partial_labels import _take
 from .._rules import _TOLERANCE
 from ._base import (
     BasePartialAnnotator,
@@ -279,11 +280,10 @@ class ConformalPartialAnnotator(BasePartialAnnotator):
         codes = encode_labels(X, classes, labels)
         known = np.flatnonzero(codes >= 0)
         self._check_calibration(codes[known], classes)
-        answers = check_answers(annotator.transform(X), "annotator")
-        if annotate:
-            proba = check_probabilities(answers, "annotator")[known]
-        else:  # a slice asks about its own rows only
-            proba = check_probabilities(answers[known], "annotator")
+        asked = X if annotate else _take(X, known)
+        answers = check_answers(annotator.transform(asked), "annotator")
+        proba = check_probabilities(answers, "annotator")
+        proba = proba[known] if annotate else proba
         scores = _METHODS[self.method](proba)[np.arange(len(known)), codes[known]]
         groups = codes[known] if self.class_conditional else np.zeros(len(known), dtype=int)
         quantiles = [
