@@ -2,6 +2,7 @@
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 
 try:
     from sklearn.utils.validation import validate_data
@@ -14,7 +15,15 @@ except ImportError:  # scikit-learn < 1.6
         return _estimator._validate_data(X=X, y=y, **check_params)
 
 
-__all__ = ["HasMethods", "Interval", "StrOptions", "TagsMixin", "fit_context", "validate_data"]
+__all__ = [
+    "BaseComposition",
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "TagsMixin",
+    "fit_context",
+    "validate_data",
+]
 
 # Tags whose name before scikit-learn 1.6 is not the last part of the name since.
 _OLD_TAG_NAMES = {

@@ -1,4 +1,4 @@
-"""Scorers for model selection with few or no true labels.
+"""Scorers for model selection with few or no true labels, and candidate rules chosen by labels.
 
 Without labels: :func:`covering_rate_scorer` and :func:`approximated_accuracy_scorer` compare
 predictions with the annotator's candidates. They measure agreement with the annotator, which can
@@ -7,6 +7,7 @@ labels: :func:`make_labeled_scorer`, which is to be preferred.
 """
 
 import inspect
+import numbers
 import warnings
 
 import numpy as np
@@ -17,9 +18,15 @@ from sklearn.pipeline import Pipeline
 
 from ._messages import did_you_mean
 from ._partial_labels import PartialLabels, _take
+from ._rules import _TOLERANCE, candidates_from_scores, check_rule
 from .metrics import approximated_accuracy, covering_rate
 
-__all__ = ["approximated_accuracy_scorer", "covering_rate_scorer", "make_labeled_scorer"]
+__all__ = [
+    "approximated_accuracy_scorer",
+    "choose_rule_value",
+    "covering_rate_scorer",
+    "make_labeled_scorer",
+]
 
 
 def covering_rate_scorer(estimator, X, y=None):
@@ -155,6 +162,107 @@ def make_labeled_scorer(score, **kwargs):
     if kwargs:
         raise TypeError(f"{score!r} is a scorer, which takes no arguments; pass a metric instead.")
     return _LabeledScorer(get_scorer(score) if isinstance(score, str) else score)
+
+
+def choose_rule_value(scores, y, rule, *, coverage=0.9, classes=None):
+    """Choose the argument of a candidate rule, for the smallest sets of a given coverage.
+
+    Parameters
+    ----------
+    scores : PartialLabels or array-like of shape (n_samples, n_classes)
+        Samples with scores, or the scores alone, such as an annotator's ``predict_proba``.
+    y : array-like of shape (n_samples,)
+        True class of each sample; -1 where it is unlabelled.
+    rule : {"topk", "threshold", "ratio", "cumulative"}
+        The rule.
+    coverage : float in (0, 1], default=0.9
+        Least share of the labelled samples whose label is to be a candidate.
+    classes : array-like of shape (n_classes,), default=None
+        Names of the columns, such as an annotator's ``classes_``; 0 to n_classes - 1 by default. A
+        `PartialLabels` has its own.
+
+    Returns
+    -------
+    value : int or float
+        The `rule_value` of an annotator, or the ``value`` of
+        :meth:`~sklearn_npll.PartialLabels.from_scores`; an int for "topk".
+
+    Raises
+    ------
+    ValueError
+        If no sample is labelled, a label is no class, the rule is unknown, there are no scores, or
+        no value reaches the coverage.
+
+    See Also
+    --------
+    sklearn_npll.annotators.ConformalPartialAnnotator : Guarantees its coverage of new samples.
+
+    Notes
+    -----
+    The value suits these labels, so the coverage of new samples is a little lower, and how much is
+    not known. A `ConformalPartialAnnotator` allows for that.
+
+    Examples
+    --------
+    >>> from sklearn_npll.model_selection import choose_rule_value
+    >>> scores = [[0.75, 0.25, 0.0], [0.5, 0.375, 0.125], [0.25, 0.25, 0.5], [0.625, 0.125, 0.25]]
+    >>> y = ["cat", "dog", "fox", -1]
+    >>> classes = ["cat", "dog", "fox"]
+    >>> choose_rule_value(scores, y, "threshold", coverage=1.0, classes=classes)
+    0.375
+    >>> choose_rule_value(scores, y, "topk", coverage=0.6, classes=classes)
+    1
+    """
+    check_rule(rule, _RULES)
+    if not isinstance(coverage, numbers.Real) or not 0 < coverage <= 1:
+        raise ValueError(f"coverage is {coverage!r}; it must be a number in (0, 1].")
+    if isinstance(scores, PartialLabels):
+        if classes is not None:
+            raise ValueError("classes name the columns of an array; PartialLabels have their own.")
+        labels = scores
+    else:
+        labels = PartialLabels.from_scores(scores, "topk", 1, classes=classes)
+    codes = labels.encode_labels(y)
+    rows = np.flatnonzero(codes >= 0)
+    if not len(rows):
+        raise ValueError("No sample in y is labelled; choosing a value takes at least one.")
+    scores, codes = labels[rows].scores, codes[rows]
+    if scores is None:
+        raise ValueError("These PartialLabels have no scores, which rules are applied to.")
+    limits = np.sort(_limits(scores, codes, rule))
+    # Sets grow with k and with the sum, and shrink with the threshold and the ratio.
+    limits = limits if rule in ("topk", "cumulative") else limits[::-1]
+    value = limits[int(np.ceil(coverage * len(rows) - 1e-9)) - 1].item()
+    covered = candidates_from_scores(scores, rule, value)[np.arange(len(rows)), codes]
+    if covered.mean() < coverage - 1e-9:
+        raise ValueError(
+            f"No value of rule {rule!r} has a coverage of {coverage}, because the labels of too"
+            " many samples have a score of about 0; use rule 'topk' or 'threshold'."
+        )
+    return value
+
+
+_RULES = ("topk", "threshold", "ratio", "cumulative")
+
+
+def _limits(scores, codes, rule):
+    """The last argument of the rule, row by row, with which the given class is a candidate."""
+    scores = scores.astype(np.float64)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    rank = (order == codes[:, None]).argmax(axis=1)
+    if rule == "topk":
+        return rank + 1
+    if rule == "cumulative":
+        ordered = np.take_along_axis(scores, order, axis=1)
+        before = (np.cumsum(ordered, axis=1) - ordered)[np.arange(len(scores)), rank]
+        return np.minimum(before + 2 * _TOLERANCE, 1)  # the sum before it must be passed
+    limits = scores[np.arange(len(scores)), codes]
+    if rule == "ratio":
+        highest = scores.max(axis=1)
+        limits = np.divide(limits, highest, out=np.ones_like(highest), where=highest > 0)
+    else:
+        limits = np.where(rank == 0, 1, limits)  # the most probable class is always a candidate
+    return np.maximum(limits, _TOLERANCE)  # the rules take no 0
 
 
 class _LabeledScorer:

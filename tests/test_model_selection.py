@@ -17,6 +17,7 @@ from sklearn_npll import PartialLabels
 from sklearn_npll.metrics import covering_rate
 from sklearn_npll.model_selection import (
     approximated_accuracy_scorer,
+    choose_rule_value,
     covering_rate_scorer,
     make_labeled_scorer,
 )
@@ -211,3 +212,100 @@ def test_covering_rate_is_agreement_not_accuracy():
     copied = wrong.classes[wrong.toarray().argmax(axis=1)]
     assert covering_rate(copied, wrong) == 1
     assert accuracy_score(y, copied) == 0
+
+
+# Choosing the argument of a candidate rule
+
+PROBA = [[0.75, 0.25, 0.0], [0.5, 0.375, 0.125], [0.25, 0.25, 0.5], [0.625, 0.125, 0.25]]
+TRUTH = ["cat", "dog", "dog", "fox"]  # of ranks 1, 2, 3, 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "coverage", "value"),
+    [
+        ("topk", 0.25, 1),
+        ("topk", 0.3, 2),
+        ("topk", 0.75, 2),
+        ("topk", 0.76, 3),
+        ("threshold", 0.2, 1.0),  # the most probable class is a candidate of any threshold
+        ("threshold", 0.5, 0.375),
+        ("threshold", 1.0, 0.25),
+        ("ratio", 0.5, 0.75),
+        ("ratio", 0.75, 0.5),
+        ("ratio", 1.0, 0.4),
+        ("cumulative", 0.25, 2e-6),
+        ("cumulative", 0.5, 0.5 + 2e-6),
+        ("cumulative", 0.75, 0.625 + 2e-6),
+        ("cumulative", 1.0, 0.75 + 2e-6),
+    ],
+)
+def test_rule_value_by_hand(rule, coverage, value):
+    chosen = choose_rule_value(PROBA, TRUTH, rule, coverage=coverage, classes=NAMES)
+    assert chosen == pytest.approx(value, abs=1e-9)
+    assert type(chosen) is type(value)
+
+
+@pytest.mark.parametrize("rule", ["topk", "threshold", "ratio", "cumulative"])
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 1.0])
+def test_no_other_rule_value_has_smaller_sets(rule, coverage):
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet(np.full(5, 0.7), size=60).astype(np.float32)
+    y = np.array([rng.choice(5, p=np.float64(row) / np.float64(row).sum()) for row in scores])
+    few = np.where(np.arange(60) < 40, y, -1)
+    value = choose_rule_value(scores, few, rule, coverage=coverage)
+    grid = range(1, 6) if rule == "topk" else np.linspace(0.001, 1, 500).tolist()
+
+    def sets(value):
+        return PartialLabels.from_scores(scores[:40], rule, value)
+
+    assert sets(value).coverage(y[:40]) >= coverage
+    enough = [sets(v) for v in grid if sets(v).coverage(y[:40]) >= coverage]
+    assert sets(value).mean_set_size <= min(labels.mean_set_size for labels in enough)
+
+
+def test_rule_value_of_partial_labels_asks_about_labelled_rows_only():
+    asked = []
+
+    def plan(data):
+        asked.append(list(data))
+        scores = np.array(PROBA, dtype=np.float32)[data]
+        return {"candidates": np.ones((len(data), 3)), "scores": scores}
+
+    labels = PartialLabels([0, 1, 2, 3], NAMES, plan=plan)
+    value = choose_rule_value(labels, ["cat", -1, "dog", -1], "threshold", coverage=1.0)
+    assert (value, asked) == (0.25, [[0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "y", "kwargs", "message"),
+    [
+        (PROBA, TRUTH, {"rule": "ratios"}, "Did you mean 'ratio'"),
+        (PROBA, TRUTH, {"rule": "union"}, "needs the vote of each prompt"),
+        (PROBA, TRUTH, {"coverage": 0}, "coverage is 0; it must be a number in"),
+        (PROBA, TRUTH, {"coverage": 90}, "coverage is 90"),
+        (PROBA, TRUTH, {"coverage": "all"}, "coverage is 'all'"),
+        (PROBA, ["cat", "dgo", -1, -1], {}, r"y\[1\] is 'dgo', .* Did you mean 'dog'"),
+        (PROBA, [-1] * 4, {}, "No sample in y is labelled"),
+        (PROBA, TRUTH[:3], {}, "y has shape"),
+        (PROBA, [0, 1, 1, 2], {}, "The classes are names"),
+        (PROBA, TRUTH, {"classes": NAMES[:2]}, "expected"),
+        (PROBA[0], TRUTH, {}, "must be numbers of shape"),
+        ([[np.nan, 0, 1]], ["cat"], {}, "NaN or infinity in row 0"),
+        ([[-3.0, 2.0, 0.0]], ["cat"], {}, "not probabilities in row 0"),
+        ([[1.0, 0.0, 0.0]], ["dog"], {"rule": "ratio"}, "No value of rule 'ratio' has a coverage"),
+        ([[1.0, 0.0, 0.0]], ["dog"], {"rule": "cumulative"}, "No value of rule 'cumulative'"),
+    ],
+)
+def test_rule_value_refusals(scores, y, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        choose_rule_value(scores, y, **{"rule": "threshold", "classes": NAMES, **kwargs})
+
+
+def test_rule_value_needs_the_scores_of_partial_labels():
+    labels = PartialLabels.from_sets(SETS, NAMES)
+    with pytest.raises(ValueError, match="no scores"):
+        choose_rule_value(labels, ["cat"] * 6, "topk")
+    with pytest.raises(ValueError, match="have their own"):
+        choose_rule_value(labels, ["cat"] * 6, "topk", classes=NAMES)
+    zero = choose_rule_value([[1.0, 0.0, 0.0]], ["dog"], "threshold", classes=NAMES)
+    assert PartialLabels.from_scores([[1.0, 0.0, 0.0]], "threshold", zero).mean_set_size == 3

@@ -1,0 +1,325 @@
+"""What annotators made of other annotators share: samples, trusted labels, prediction, scoring."""
+
+import warnings
+from abc import abstractmethod
+
+import numpy as np
+from scipy import sparse as sp
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from .._compat import TagsMixin, fit_context, validate_data
+from .._evidence import annotator_shares
+from .._images import as_samples, check_collection, check_not_empty, is_image_data
+from .._partial_labels import PartialLabels
+
+
+def fit_annotator(annotator, X, known_labels=None):
+    """Fit an annotator, without y.
+
+    Parameters
+    ----------
+    annotator : estimator
+        It is fitted itself, not a clone of it.
+    X : samples
+    known_labels : array-like of shape (n_samples,), default=None
+        Passed on if the annotator's ``fit`` takes them.
+    """
+    if known_labels is not None and has_fit_parameter(annotator, "known_labels"):
+        annotator.fit(X, None, known_labels=known_labels)
+    else:
+        annotator.fit(X, None)  # fit of a FrozenEstimator cannot do without y
+
+
+def check_classes(annotator, who):
+    """Return the classes of a fitted annotator.
+
+    Raises
+    ------
+    TypeError
+        If it has none.
+    """
+    classes = getattr(annotator, "classes_", None)
+    if classes is None:
+        raise TypeError(f"{who} ({type(annotator).__name__}) has no classes_ after fit.")
+    return np.asarray(classes)
+
+
+def check_answers(labels, who):
+    """Return what an annotator said, if it is a `PartialLabels`.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    if not isinstance(labels, PartialLabels):
+        raise TypeError(
+            f"{who} is no annotator: its transform must return a PartialLabels, as that of"
+            f" VLMPartialAnnotator does; got {type(labels).__name__}."
+        )
+    return labels
+
+
+def check_probabilities(labels, who):
+    """Return the probabilities of an annotator that has scores or votes.
+
+    Parameters
+    ----------
+    labels : PartialLabels
+    who : str
+        Who annotated, for the error.
+
+    Returns
+    -------
+    ndarray of float32 of shape (n_samples, n_classes)
+        The scores, or else the shares of the votes.
+
+    Raises
+    ------
+    ValueError
+        If there are neither, or the scores are not probabilities.
+    """
+    proba = annotator_shares(labels.scores, labels.votes, labels.shape[1])
+    if proba is None:
+        raise ValueError(f"{who} gives candidates without scores or votes, which are needed here.")
+    return proba.astype(np.float32)
+
+
+def abstained(labels):
+    """Tell in which rows every prompt of an annotator abstained, as where no image can be read.
+
+    Parameters
+    ----------
+    labels : PartialLabels
+
+    Returns
+    -------
+    ndarray of bool of shape (n_samples,)
+    """
+    if labels.votes is None:
+        return np.zeros(len(labels), dtype=bool)
+    return (labels.votes < 0).all(axis=1)
+
+
+def trust_labels(candidates, codes):
+    """Make known labels the only candidates of their rows.
+
+    Parameters
+    ----------
+    candidates : ndarray or csr_array of bool of shape (n_samples, n_classes)
+    codes : ndarray of int of shape (n_samples,)
+        Index of the class; -1 where it is not known.
+
+    Returns
+    -------
+    ndarray or csr_array of bool of shape (n_samples, n_classes)
+    """
+    rows = np.flatnonzero(codes >= 0)
+    ones = sp.csr_array((np.ones(len(rows), dtype=bool), (rows, codes[rows])), candidates.shape)
+    free = (codes < 0)[:, None]
+    if sp.issparse(candidates):
+        return sp.csr_array(candidates.multiply(free)) + ones
+    return (candidates & free) | ones.toarray()
+
+
+def encode_labels(X, classes, y):
+    """Translate labels to the indices of their classes; -1 where unlabelled."""
+    return PartialLabels(X, classes, plan=len).encode_labels(y)
+
+
+def warn_if_ignored(y):
+    """Warn if y contains -1 for unlabelled, to be called by a ``_fit`` that ignores y."""
+    if y is not None and any(label in (-1, "-1") for label in np.asarray(y).ravel().tolist()):
+        warnings.warn(
+            "y contains -1, so it seems to hold a few known labels, but it is ignored. To trust"
+            " them set use_y=True, or pass known_labels to fit.",
+            stacklevel=5,  # this function, _fit, fit, its validation, the caller
+        )
+
+
+class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
+    """An annotator that asks other annotators.
+
+    A subclass defines ``_fit(X, y, known_labels, annotate)`` and ``_plan()``. The first sets
+    ``classes_`` and returns what the others said about X, which is only looked at if `annotate`,
+    and the codes of the labels to trust, or None. The second returns a callable of samples, as
+    `PartialLabels` takes it, whose method ``decide`` does the same with what the others said.
+    """
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, known_labels=None):
+        """Fit the annotators that are asked.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples; what they may be is up to the annotators.
+        y : array-like of shape (n_samples,), default=None
+            Class labels, and -1 where there is none. What they are used for is described with the
+            class.
+        known_labels : array-like of shape (n_samples,), default=None
+            Class labels to trust, and -1 where there is none. If given, y is ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted annotator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or a label is not usable.
+        """
+        self._fit(self._check_X(X, reset=True), y, known_labels, annotate=False)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit_transform(self, X, y=None, known_labels=None):
+        """Fit, and annotate the samples at once.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples; what they may be is up to the annotators.
+        y : array-like of shape (n_samples,), default=None
+            Class labels, and -1 where there is none. What they are used for is described with the
+            class.
+        known_labels : array-like of shape (n_samples,), default=None
+            Class labels to trust, and -1 where there is none. If given, y is ignored.
+
+        Returns
+        -------
+        labels : PartialLabels of shape (n_samples, n_classes)
+            Candidates, with scores and votes. Rows with a trusted label have it as their only
+            candidate and are marked in ``known``.
+        """
+        X = self._check_X(X, reset=True)
+        answers, codes = self._fit(X, y, known_labels, annotate=True)
+        decided = self._plan().decide(answers)
+        if codes is not None:
+            decided["candidates"] = trust_labels(decided["candidates"], codes)
+            decided["known"] = codes >= 0
+        return PartialLabels(X, self.classes_, **decided)
+
+    def transform(self, X):
+        """Return a container that annotates the samples when its candidates are first used.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples.
+
+        Returns
+        -------
+        labels : PartialLabels of shape (n_samples, n_classes)
+            The container. What it will hold is settled now: changing or fitting this annotator
+            again has no effect on it.
+        """
+        return PartialLabels(self._check_X(X), self.classes_, plan=self._plan())
+
+    def predict_proba(self, X):
+        """Probabilities of the classes: the scores of the container.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples.
+
+        Returns
+        -------
+        proba : ndarray of float32 of shape (n_samples, n_classes)
+            The probabilities.
+        """
+        X = self._check_X(X)
+        return self._plan()(X)["scores"]
+
+    def predict(self, X):
+        """Predict the class with the largest probability.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]
+
+    def score(self, X, y):
+        """Accuracy of the prediction.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples.
+        y : array-like of shape (n_samples,)
+            Class labels; rows with -1 are left out.
+
+        Returns
+        -------
+        accuracy : float
+            Share of labelled rows predicted correctly. NaN, with a warning, if there are none.
+        """
+        X = self._check_X(X)
+        codes = encode_labels(X, self.classes_, y)
+        labelled = codes >= 0
+        if not labelled.any():
+            warnings.warn(
+                "No sample in y is labelled, so the accuracy is NaN.",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
+            return float("nan")
+        correct = self.predict_proba(X).argmax(axis=1) == codes
+        return float(correct[labelled].mean())
+
+    def set_output(self, *, transform=None):
+        """Do nothing: the output is always a :class:`~sklearn_npll.PartialLabels`.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The annotator.
+        """
+        return self
+
+    @abstractmethod
+    def _fit(self, X, y, known_labels, annotate):
+        """Fit on checked samples; return the answers and the trusted codes, or None."""
+
+    @abstractmethod
+    def _plan(self):
+        """Return what the fitted annotator does with samples, detached from it."""
+
+    def _check_X(self, X, reset=False):
+        """Check samples; a 2-D array is copied if need be, images never."""
+        if not reset:
+            check_is_fitted(self)
+        if isinstance(X, PartialLabels):
+            raise ValueError(
+                "X is a PartialLabels, whose samples are annotated already; pass its data to"
+                " annotate them again."
+            )
+        check_collection(X)
+        check_not_empty(X)
+        if not is_image_data(X):
+            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+        as_samples(X)
+        if reset:
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(name, None)  # of a fit on embeddings
+        return X
+
+    def _tag_values(self):
+        return {"transformer_tags.preserves_dtype": []}

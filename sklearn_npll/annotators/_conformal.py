@@ -1,0 +1,349 @@
+"""Candidate sets of a chosen coverage, by conformal prediction from a few labels."""
+
+import copy
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+from sklearn.base import clone
+
+from .._compat import HasMethods, Interval, StrOptions
+from .._partial_labels import _take
+from .._rules import _TOLERANCE
+from ._base import (
+    BasePartialAnnotator,
+    abstained,
+    check_answers,
+    check_classes,
+    check_probabilities,
+    encode_labels,
+    fit_annotator,
+)
+
+
+def lac_scores(proba):
+    """Nonconformity of each class: one minus its probability [1]_.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+
+    Returns
+    -------
+    ndarray of float64 of shape (n_samples, n_classes)
+
+    References
+    ----------
+    .. [1] M. Sadinle, J. Lei, L. Wasserman, "Least Ambiguous Set-Valued Classifiers with Bounded
+       Error Levels", Journal of the American Statistical Association 114(525), 2019.
+
+    Examples
+    --------
+    >>> lac_scores(np.array([[0.625, 0.25, 0.125]]))
+    array([[0.375, 0.75 , 0.875]])
+    """
+    return 1 - proba.astype(np.float64)
+
+
+def aps_scores(proba):
+    """Nonconformity of each class: the sum of the probabilities of all more probable classes [1]_.
+
+    The paper adds a random share of the class's own probability. Without it the sets of a sample
+    are always the same, and never empty. Of equally probable classes the first counts as more
+    probable.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+
+    Returns
+    -------
+    ndarray of float64 of shape (n_samples, n_classes)
+
+    References
+    ----------
+    .. [1] Y. Romano, M. Sesia, E. J. Candès, "Classification with Valid and Adaptive Coverage",
+       NeurIPS 2020.
+
+    Examples
+    --------
+    >>> aps_scores(np.array([[0.25, 0.625, 0.125]]))
+    array([[0.625, 0.   , 0.875]])
+    """
+    order = np.argsort(-proba, axis=1, kind="stable")
+    ordered = np.take_along_axis(proba, order, axis=1).astype(np.float64)
+    scores = np.empty(proba.shape)
+    np.put_along_axis(scores, order, np.cumsum(ordered, axis=1) - ordered, axis=1)
+    return scores
+
+
+_METHODS = {"lac": lac_scores, "aps": aps_scores}
+
+
+def conformal_rank(n_samples, coverage):
+    """Return which of the sorted calibration scores is the threshold: ceil((n + 1) coverage).
+
+    Examples
+    --------
+    >>> conformal_rank(9, 0.9), conformal_rank(19, 0.9), conformal_rank(8, 0.9)
+    (9, 18, 9)
+    """
+    return int(np.ceil((n_samples + 1) * coverage - _TOLERANCE))
+
+
+def min_calibration_size(coverage):
+    """Return the fewest labels for which the rank is not more than their number.
+
+    Examples
+    --------
+    >>> min_calibration_size(0.9), min_calibration_size(0.95), min_calibration_size(0.5)
+    (9, 19, 1)
+    """
+    return max(1, int(np.ceil(coverage / (1 - coverage) - _TOLERANCE)))
+
+
+def conformal_quantile(scores, coverage):
+    """Return the threshold below which a new score is with a given probability.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_samples,)
+        Nonconformity of the true classes of the calibration samples, at least
+        `min_calibration_size` of them.
+    coverage : float in (0, 1)
+
+    Returns
+    -------
+    float
+        The score of rank `conformal_rank`, counted from the smallest.
+
+    Examples
+    --------
+    >>> conformal_quantile([0.1, 0.5, 0.3], coverage=0.5)
+    0.3
+    """
+    return float(np.sort(scores)[conformal_rank(len(scores), coverage) - 1])
+
+
+def conformal_sets(scores, quantiles):
+    """Take the classes whose nonconformity does not exceed the threshold.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_classes)
+        Nonconformity.
+    quantiles : float or array-like of shape (n_classes,)
+
+    Returns
+    -------
+    ndarray of bool of shape (n_samples, n_classes)
+        An empty set gets the class of the lowest nonconformity, which can only add coverage.
+
+    Examples
+    --------
+    >>> conformal_sets(np.array([[0.375, 0.75, 0.875], [0.5, 0.75, 0.75]]), 0.4).astype(int)
+    array([[1, 0, 0],
+           [1, 0, 0]])
+    """
+    candidates = scores <= np.asarray(quantiles) + _TOLERANCE
+    best = scores.argmin(axis=1)
+    candidates[np.arange(len(scores)), best] |= ~candidates.any(axis=1)
+    return candidates
+
+
+class ConformalPartialAnnotator(BasePartialAnnotator):
+    """Give an annotator's candidate sets a coverage guarantee, from a few labels.
+
+    Split conformal prediction [1]_: the labelled samples show how unlikely the annotator finds the
+    truth at worst, but for a share of ``1 - coverage``, and every class that is no less likely
+    becomes a candidate. Then the set of a new sample holds its true class with a probability of at
+    least `coverage`, however poor the annotator is; a poor one has large sets.
+
+    Parameters
+    ----------
+    annotator : annotator
+        Transformer whose ``transform`` returns a :class:`~sklearn_npll.PartialLabels` with scores,
+        or with votes, whose shares then serve. A clone of it is fitted, without any labels; see the
+        notes.
+    coverage : float in (0, 1), default=0.9
+        Probability with which a set should hold the true class. It takes at least
+        ``coverage / (1 - coverage)`` labels: 9 for 0.9, 19 for 0.95.
+    method : {"lac", "aps"}, default="lac"
+        Which classes are unlikely. "lac" [2]_: those of low probability, as the rule "threshold"
+        sees it; its sets are the smallest on average. "aps" [3]_: those outside the smallest set of
+        a given total probability, as the rule "cumulative" sees it; its sets are larger, but cover
+        easy and hard samples more evenly. It is not randomised.
+    class_conditional : bool, default=False
+        Whether the coverage should hold within each true class, by a threshold for each. It takes
+        as many labels of each class as otherwise in total.
+    use_y : bool, default=False
+        Whether ``fit_transform`` also believes ``y`` row by row, where it is not -1: those rows get
+        it as their only candidate. `known_labels` are always believed. See the notes.
+
+    Attributes
+    ----------
+    annotator_ : annotator
+        The fitted annotator.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, in the annotator's order.
+    quantiles_ : ndarray of shape (n_classes,)
+        Largest nonconformity of a candidate: ``1 - p`` with "lac", the total probability of all
+        more probable classes with "aps". All equal unless `class_conditional`.
+    n_calibration_ : int
+        Number of labels.
+    n_features_in_ : int
+        Number of columns, if fitted on a 2-D X.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the columns, if fitted on a data frame.
+
+    See Also
+    --------
+    sklearn_npll.model_selection.choose_rule_value : Chooses the argument of another rule.
+    EnsemblePartialAnnotator : Several annotators as one, which may be the annotator here.
+
+    Notes
+    -----
+    The guarantee is an average over samples and over the draw of the labels. It holds if labelled
+    and new samples are drawn alike, such as at random from one collection; not if the labels are
+    of chosen samples, or those of a single source. With n labels the coverage of one calibration
+    spreads by about ``sqrt(coverage * (1 - coverage) / n)``.
+
+    ``fit`` asks the annotator about the labelled samples only, ``transform`` about none until the
+    candidates are used. Where the annotator abstained, all classes are candidates. An empty set
+    gets the most probable class.
+
+    Labels are `known_labels`, or else y. A cross-validation passes the full y along for its scorer;
+    then each training fold calibrates with all its labels. That sets one threshold (with
+    `class_conditional` one a class), while the candidates remain the annotator's. It is with
+    `known_labels`, or `use_y`, that rows get their label as their only candidate.
+
+    Labels that trained an annotator cannot calibrate it, so none are passed on. One that needs
+    labels is fitted on others and wrapped in :class:`~sklearn.frozen.FrozenEstimator`.
+
+    References
+    ----------
+    .. [1] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", Springer,
+       2005.
+    .. [2] M. Sadinle, J. Lei, L. Wasserman, "Least Ambiguous Set-Valued Classifiers with Bounded
+       Error Levels", Journal of the American Statistical Association 114(525), 2019.
+    .. [3] Y. Romano, M. Sesia, E. J. Candès, "Classification with Valid and Adaptive Coverage",
+       NeurIPS 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_npll.annotators import ConformalPartialAnnotator, VLMPartialAnnotator
+    >>> from sklearn_npll.datasets import load_fashion_mnist
+    >>> data = load_fashion_mnist("test")
+    >>> X, y = data.images[:200], data.target_names[data.target[:200]]
+    >>> known = np.where(np.arange(200) < 50, y, "-1")
+    >>> vlm = VLMPartialAnnotator(data.class_prompts, templates="simple")
+    >>> annotator = ConformalPartialAnnotator(vlm, coverage=0.9)
+    >>> labels = annotator.fit_transform(X, known_labels=known)
+    >>> labels
+    PartialLabels(n_samples=200, n_classes=10, mean_set_size=..., data=ndarray)
+    >>> bool(labels[50:].coverage(y[50:]) > vlm.fit(X).transform(X[50:]).coverage(y[50:]))
+    True
+    """
+
+    # Tells scikit-learn before 1.6 that its checks cannot make one without arguments.
+    _required_parameters = ["annotator"]
+
+    _parameter_constraints = {
+        "annotator": [HasMethods(["fit", "transform"])],
+        "coverage": [Interval(Real, 0, 1, closed="neither")],
+        "method": [StrOptions(set(_METHODS))],
+        "class_conditional": ["boolean"],
+        "use_y": ["boolean"],
+    }
+
+    def __init__(
+        self, annotator, *, coverage=0.9, method="lac", class_conditional=False, use_y=False
+    ):
+        self.annotator = annotator
+        self.coverage = coverage
+        self.method = method
+        self.class_conditional = class_conditional
+        self.use_y = use_y
+
+    def _fit(self, X, y, known_labels, annotate):
+        believed = known_labels is not None or self.use_y
+        labels = y if known_labels is None else known_labels
+        if labels is None:
+            raise ValueError(
+                "ConformalPartialAnnotator requires y to be passed, but the target y is None: give"
+                " the labels of some samples, and -1 for the others, as known_labels or y."
+            )
+        annotator = clone(self.annotator)
+        fit_annotator(annotator, X)
+        classes = check_classes(annotator, "annotator")
+        codes = encode_labels(X, classes, labels)
+        known = np.flatnonzero(codes >= 0)
+        self._check_calibration(codes[known], classes)
+        asked = X if annotate else _take(X, known)
+        answers = check_answers(annotator.transform(asked), "annotator")
+        proba = check_probabilities(answers, "annotator")
+        proba = proba[known] if annotate else proba
+        scores = _METHODS[self.method](proba)[np.arange(len(known)), codes[known]]
+        groups = codes[known] if self.class_conditional else np.zeros(len(known), dtype=int)
+        quantiles = [
+            conformal_quantile(scores[groups == group], self.coverage)
+            for group in (range(len(classes)) if self.class_conditional else [0])
+        ]
+        self.annotator_, self.classes_ = annotator, classes
+        self.quantiles_ = np.broadcast_to(quantiles, len(classes)).copy()
+        self.n_calibration_ = len(known)
+        return answers, codes if believed else None
+
+    def _check_calibration(self, codes, classes):
+        """Raise a ValueError if there are fewer labels than the threshold takes."""
+        needed = min_calibration_size(self.coverage)
+        ways = " Label more samples, or lower the coverage"
+        if not self.class_conditional:
+            if len(codes) < needed:
+                raise ValueError(
+                    f"coverage={self.coverage} needs at least {needed} labelled samples; got"
+                    f" {len(codes)}.{ways}."
+                )
+            return
+        counts = np.bincount(codes, minlength=len(classes))
+        if (counts < needed).any():
+            few = ", ".join(
+                f"{label!r} ({count})"
+                for label, count in zip(classes.tolist(), counts)
+                if count < needed
+            )
+            raise ValueError(
+                f"coverage={self.coverage} with class_conditional=True needs at least {needed}"
+                f" labelled samples of each class, but there are fewer of {few}.{ways}, or set"
+                " class_conditional=False."
+            )
+
+    def _plan(self):
+        return _ConformalPlan(
+            # A copy, which a change of the annotator's parameters does not reach.
+            annotator=copy.copy(self.annotator_),
+            classes=self.classes_,
+            method=self.method,
+            quantiles=self.quantiles_,
+        )
+
+
+@dataclass(frozen=True)
+class _ConformalPlan:
+    """What a calibrated annotator does with samples: calling it asks the annotator."""
+
+    annotator: object
+    classes: np.ndarray
+    method: str
+    quantiles: np.ndarray
+
+    def __call__(self, data):
+        return self.decide(self.annotator.transform(data))
+
+    def decide(self, labels):
+        """Make sets of what the annotator said."""
+        proba = check_probabilities(check_answers(labels, "annotator"), "annotator")
+        candidates = conformal_sets(_METHODS[self.method](proba), self.quantiles)
+        candidates[abstained(labels)] = True
+        return {"candidates": candidates, "scores": proba, "votes": labels.votes}
