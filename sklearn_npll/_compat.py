@@ -1,7 +1,12 @@
 """The differences between supported scikit-learn releases (1.4.2 to 1.9.1), in one place."""
 
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_params,
+)
 
 try:
     from sklearn.utils.validation import validate_data
@@ -14,7 +19,15 @@ except ImportError:  # scikit-learn < 1.6
         return _estimator._validate_data(X=X, y=y, **check_params)
 
 
-__all__ = ["HasMethods", "Interval", "StrOptions", "TagsMixin", "fit_context", "validate_data"]
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "TagsMixin",
+    "fit_context",
+    "validate_data",
+    "validate_params",
+]
 
 # Tags whose name before scikit-learn 1.6 is not the last part of the name since.
 _OLD_TAG_NAMES = {

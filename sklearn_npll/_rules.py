@@ -281,6 +281,7 @@ SCORE_RULES = {
     "cumulative": (cumulative_candidates, 0.9),
     "cpl": (cpl_candidates, (0.6, 0.9)),
 }
+BATCH_RULES = {"cpl"}  # those that need the scores of all rows at once
 
 
 def candidates_from_scores(scores, rule, value=None):
