@@ -5,7 +5,7 @@ from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
     StrOptions,
-    validate_params,
+    validate_parameter_constraints,
 )
 
 try:
@@ -26,7 +26,7 @@ __all__ = [
     "TagsMixin",
     "fit_context",
     "validate_data",
-    "validate_params",
+    "validate_parameter_constraints",
 ]
 
 # Tags whose name before scikit-learn 1.6 is not the last part of the name since.

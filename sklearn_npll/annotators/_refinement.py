@@ -14,16 +14,12 @@ from scipy import sparse as sp
 from scipy.special import softmax, xlogy
 from sklearn.neighbors import NearestNeighbors
 
-from .._compat import Interval, validate_params
+from .._compat import Interval, validate_parameter_constraints
 from .._messages import did_you_mean
 from ._encoding import template_probabilities
 
 _TINY = 1e-12  # keeps logarithms finite, and an image that nothing reaches uniform
 _SMALLEST_VARIANCE = 1e-8  # of images that are all equal
-
-_COUNT = [Interval(Integral, 1, None, closed="left")]
-_POSITIVE = [Interval(Real, 0, None, closed="neither")]
-_NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
 
 
 def refined_probabilities(embeddings, text, logit_scale, method, params=None):
@@ -105,16 +101,15 @@ def check_refinement(method, params):
         if params:
             raise ValueError(f"refine_params={params!r} needs a method, but refine is None.")
         return
-    refine, params = REFINEMENTS[method], params or {}
-    arguments = inspect.signature(refine).parameters.values()
-    names = [a.name for a in arguments if a.kind is a.KEYWORD_ONLY and a.name != "graph"]
-    for name in params:
-        if name not in names:
-            hint = did_you_mean(name, names) or f" They are {', '.join(map(repr, names))}."
+    constraints = _CONSTRAINTS[method]
+    for name in params or ():
+        if name not in constraints:
+            known = ", ".join(map(repr, constraints))
+            hint = did_you_mean(name, constraints) or f" They are {known}."
             raise ValueError(
                 f"refine_params has {name!r}, which is no parameter of {method}.{hint}"
             )
-    refine(np.eye(2), np.eye(2), np.full((2, 2), 0.5), **params)
+    validate_parameter_constraints(constraints, params or {}, caller_name=method)
 
 
 def neighbour_graph(images, n_neighbors):
@@ -155,16 +150,6 @@ def neighbour_graph(images, n_neighbors):
 # -- ZLaP --------------------------------------------------------------------------------------
 
 
-@validate_params(
-    {
-        "n_neighbors": _COUNT,
-        "gamma": _POSITIVE,
-        "alpha": [Interval(Real, 0, 1, closed="neither")],
-        "max_iter": _COUNT,
-        "tol": _NOT_NEGATIVE,
-    },
-    prefer_skip_nested_validation=True,
-)
 def zlap(
     images,
     text,
@@ -265,17 +250,6 @@ def _ratio(numerator, denominator):
 # -- TransCLIP ---------------------------------------------------------------------------------
 
 
-@validate_params(
-    {
-        "n_neighbors": _COUNT,
-        "n_confident": _COUNT,
-        "prior_weight": _POSITIVE,
-        "temperature": _POSITIVE,
-        "max_iter": _COUNT,
-        "n_inner": _COUNT,
-    },
-    prefer_skip_nested_validation=True,
-)
 def transclip(
     images,
     text,
@@ -378,17 +352,6 @@ def transclip_objective(Z, means, variances, images, proba, affinity, prior_weig
 # -- InMaP -------------------------------------------------------------------------------------
 
 
-@validate_params(
-    {
-        "temperature": _POSITIVE,
-        "threshold": [Interval(Real, 0, 1, closed="both")],
-        "n_sinkhorn": [Interval(Integral, 0, None, closed="left")],
-        "learning_rate": _POSITIVE,
-        "max_iter": _COUNT,
-        "tol": _NOT_NEGATIVE,
-    },
-    prefer_skip_nested_validation=True,
-)
 def inmap(
     images,
     text,
@@ -470,3 +433,32 @@ def harden(proba, threshold):
 
 
 REFINEMENTS = {"zlap": zlap, "transclip": transclip, "inmap": inmap}
+
+_COUNT = [Interval(Integral, 1, None, closed="left")]
+_POSITIVE = [Interval(Real, 0, None, closed="neither")]
+_NOT_NEGATIVE = [Interval(Real, 0, None, closed="left")]
+_CONSTRAINTS = {
+    "zlap": {
+        "n_neighbors": _COUNT,
+        "gamma": _POSITIVE,
+        "alpha": [Interval(Real, 0, 1, closed="neither")],
+        "max_iter": _COUNT,
+        "tol": _NOT_NEGATIVE,
+    },
+    "transclip": {
+        "n_neighbors": _COUNT,
+        "n_confident": _COUNT,
+        "prior_weight": _POSITIVE,
+        "temperature": _POSITIVE,
+        "max_iter": _COUNT,
+        "n_inner": _COUNT,
+    },
+    "inmap": {
+        "temperature": _POSITIVE,
+        "threshold": [Interval(Real, 0, 1, closed="both")],
+        "n_sinkhorn": [Interval(Integral, 0, None, closed="left")],
+        "learning_rate": _POSITIVE,
+        "max_iter": _COUNT,
+        "tol": _NOT_NEGATIVE,
+    },
+}
