@@ -173,18 +173,33 @@ def test_trusted_labels_are_the_only_candidates(options):
 
 
 @each_option
-def test_one_image(options):
-    labels = make(**options).fit_transform(X[:1])
+def test_one_image_and_none(options):
+    annotator = make(**options)
+    labels = annotator.fit_transform(X[:1])
     assert labels.toarray().any()
     assert_allclose(labels.scores.sum(), 1, rtol=1e-5)
+    assert annotator.transform(X)[:0].candidates.shape == (0, 3)
 
 
 def test_settled_when_transformed():
-    annotator = make(refine="zlap", template_weights=[1, 2, 3, 4]).fit(X)
+    weights, params = np.array([1.0, 2, 3, 4]), {"alpha": 0.5}
+    annotator = make(refine="zlap", refine_params=params, template_weights=weights).fit(X)
     lazy = annotator.transform(X)
     expected = annotator.predict_proba(X)
+    weights[:], params["alpha"] = 1, 0.1
     annotator.set_params(refine=None, template_weights="agreement", aggregation="vote")
     assert_array_equal(lazy.scores, expected)
+
+
+def test_options_changed_after_fit_are_checked():
+    annotator = make().fit(X)
+    for options in (
+        {"refine": "zlab"},
+        {"template_weights": [1]},
+        {"template_weights": [1] * 4, "aggregation": "label_model"},
+    ):
+        with pytest.raises(ValueError, match="zlab.* 'zlap'|shape|weighs the templates itself"):
+            clone(annotator).fit(X).set_params(**options).transform(X)
 
 
 # -- refinement --------------------------------------------------------------------------------

@@ -40,6 +40,9 @@ def test_check_template_weights():
     for wrong in (-1, np.nan, np.inf):
         with pytest.raises(ValueError, match=rf"template_weights\[1\] is {wrong}"):
             check_template_weights([1, wrong, 1], 3)
+    for wrong in (["a", "b"], [1, [2, 3]]):
+        with pytest.raises(ValueError, match="template_weights must be numbers; got"):
+            check_template_weights(wrong, 2)
     with pytest.raises(ValueError, match="all zero"):
         check_template_weights([0, 0], 2)
 

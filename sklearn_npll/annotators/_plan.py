@@ -83,8 +83,8 @@ class AnnotationPlan:
 
     prompted: PromptedModel
     template_weights: object  # shares (n_templates,), "agreement" or None
-    refine: object
-    refine_params: object
+    refine: object  # name of a method or None
+    refine_params: dict
     aggregation: str
     rule: str
     rule_value: object
@@ -188,9 +188,9 @@ class AnnotationPlan:
     def _candidates(self, votes, scores, codes):
         """Candidates (n, n_classes), made in blocks and sparse if there are many classes."""
         n, n_classes = scores.shape
-        step = n if self.rule in BATCH_RULES else self.batch_size
+        step = max(n, 1) if self.rule in BATCH_RULES else self.batch_size
         blocks = []
-        for start in range(0, n, step):
+        for start in range(0, max(n, 1), step):  # a slice may be empty
             rows = slice(start, start + step)
             block = self._apply_rule(votes[rows], scores[rows])
             if codes is not None:

@@ -101,6 +101,9 @@ def check_refinement(method, params):
         if params:
             raise ValueError(f"refine_params={params!r} needs a method, but refine is None.")
         return
+    if method not in REFINEMENTS:
+        hint, known = did_you_mean(method, REFINEMENTS), ", ".join(map(repr, REFINEMENTS))
+        raise ValueError(f"Unknown refine={method!r}.{hint} The methods are {known}, or None.")
     constraints = _CONSTRAINTS[method]
     for name in params or ():
         if name not in constraints:

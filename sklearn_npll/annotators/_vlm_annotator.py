@@ -141,15 +141,17 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     `refine`, the aggregations "dawid_skene" and "label_model", the weights "agreement" and the
     rule "cpl" are transductive: what an image gets depends on the others of the same call. So the
     probabilities of a part of X differ from the part of the probabilities of X, and those of a
-    single image are of little use. To weigh templates the same way in every call, pass what
-    :meth:`weigh_templates` returned once.
+    single image are of little use. A slice of a container that was not used yet is annotated by
+    itself. To weigh templates the same way in every call, pass what :meth:`weigh_templates`
+    returned once.
 
-    With `refine`, also votes, and so the rule "union", are those of the refined probabilities:
-    they agree more, and are right more often. The neighbours of all images are searched once, in
-    time that grows with the square of their number; then the method runs for each template. The
-    memory is that of the embeddings, the graph of neighbours and a few arrays of shape (n_samples,
-    n_classes). Probabilities by "zlap" are shares of what reaches an image, and much flatter than
-    others, so that the rules that use scores need values of their own.
+    With `refine`, votes too are those of the refined probabilities, and so is the rule "union":
+    templates agree more, so that sets are smaller. The neighbours of all images are searched once,
+    in time that grows with the square of their number; then the method runs for each template,
+    "inmap" by far the longest. Memory is that of the embeddings, the graph of neighbours and a few
+    arrays of shape (n_samples, n_classes). Probabilities by "zlap" are shares of what reaches an
+    image, and much flatter than others, so that rules that use scores need other values. "inmap"
+    is best with ``n_sinkhorn=20`` where all classes are equally frequent, and only there.
 
     References
     ----------
@@ -469,13 +471,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         labels, names = resolve_classes(self.classes)
         classes, templates = np.asarray(labels), resolve_templates(self.templates)
         check_rule(self.rule)
-        check_refinement(self.refine, self.refine_params)
-        check_template_weights(self.template_weights, len(templates))
-        if self.template_weights is not None and self.aggregation in VOTE_MODELS:
-            raise ValueError(
-                f"aggregation={self.aggregation!r} weighs the templates itself; template_weights"
-                f" must be None, but is {self.template_weights!r}."
-            )
+        self._scoring_options(templates)
         if self.rule != "union":
             one_row = np.full((1, len(labels)), 1 / len(labels))
             candidates_from_scores(one_row, self.rule, self.rule_value)
@@ -509,13 +505,26 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
         return X, codes
 
+    def _scoring_options(self, templates):
+        """Check the options between embeddings and scores, and return them for a plan."""
+        check_refinement(self.refine, self.refine_params)
+        weights = check_template_weights(self.template_weights, len(templates))
+        if weights is not None and self.aggregation in VOTE_MODELS:
+            raise ValueError(
+                f"aggregation={self.aggregation!r} weighs the templates itself; template_weights"
+                f" must be None, but is {self.template_weights!r}."
+            )
+        return {
+            "template_weights": weights,
+            "refine": self.refine,
+            "refine_params": dict(self.refine_params or {}),
+            "aggregation": self.aggregation,
+        }
+
     def _plan(self):
         return AnnotationPlan(
+            **self._scoring_options(self.templates_),
             prompted=self._prompted,
-            template_weights=check_template_weights(self.template_weights, len(self.templates_)),
-            refine=self.refine,
-            refine_params=self.refine_params,
-            aggregation=self.aggregation,
             rule=self.rule,
             rule_value=self.rule_value,
             batch_size=self.batch_size,

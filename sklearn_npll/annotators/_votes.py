@@ -36,7 +36,10 @@ def check_template_weights(weights, n_templates):
     """
     if weights is None or isinstance(weights, str):
         return weights
-    weights = np.asarray(weights, dtype=np.float64)
+    try:
+        weights = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"template_weights must be numbers; got {weights!r}.") from None
     if weights.shape != (n_templates,):
         raise ValueError(
             f"template_weights has shape {weights.shape}; it must hold a number for each of"
