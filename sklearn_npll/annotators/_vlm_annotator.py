@@ -191,6 +191,14 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     array([[ True, False],
            [False,  True],
            [ True,  True]])
+
+    Among brighter images like it, the third one becomes day.
+
+    >>> X = np.array([[[250]], [[3]], [[120]], [[140]], [[150]], [[160]]], dtype=np.uint8)
+    >>> annotator.predict(X)
+    array(['day', 'night', 'night', 'day', 'day', 'day'], dtype='<U5')
+    >>> annotator.set_params(refine="transclip").predict(X)
+    array(['day', 'night', 'day', 'day', 'day', 'day'], dtype='<U5')
     """
 
     # Tells scikit-learn before 1.6 that its checks cannot make one without arguments.
