@@ -59,7 +59,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         From answers to candidates. "union" takes each template's most probable class. The others
         use the scores: the k largest; all of at least a given value, or else the largest; all of
         at least a given share of the largest; the smallest set of a given sum. "cpl" [2]_ looks at
-        all images at once; see :meth:`PartialLabels.from_scores`.
+        all images at once; see :meth:`~sklearn_npll.PartialLabels.from_scores`.
     rule_value : int, float or pair of float, default=None
         Argument of the rule: k=3, threshold=0.1, ratio=0.5, sum=0.9 or (alpha, beta)=(0.6, 0.9) by
         default; "union" has none.
