@@ -174,7 +174,8 @@ def zlap(
     proba : Ignored
         Not used, present so that all methods are called alike.
     n_neighbors : int, default=5
-        Images, and classes, that an image is linked to.
+        Other images, and classes, that an image is linked to. The authors' five neighbours count
+        the image itself as one.
     gamma : float, default=5
         Power of the cosines of images and classes, which vary less than those of images.
     alpha : float in (0, 1), default=0.3
