@@ -1,7 +1,12 @@
 """The differences between supported scikit-learn releases (1.4.2 to 1.9.1), in one place."""
 
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 
 try:
@@ -23,6 +28,7 @@ __all__ = [
     "TagsMixin",
     "fit_context",
     "validate_data",
+    "validate_parameter_constraints",
 ]
 
 # Tags whose name before scikit-learn 1.6 is not the last part of the name since.

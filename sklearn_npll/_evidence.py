@@ -5,7 +5,7 @@ import numpy as np
 from ._messages import name_rows
 
 
-def count_votes(votes, n_classes):
+def count_votes(votes, n_classes, weights=None):
     """Count the votes of each class.
 
     Parameters
@@ -13,19 +13,23 @@ def count_votes(votes, n_classes):
     votes : int array-like of shape (n_samples, n_prompts)
         Indices of classes; -1 where a prompt abstained.
     n_classes : int
+    weights : ndarray of shape (n_prompts,), default=None
+        What a vote of each prompt counts; 1 by default.
 
     Returns
     -------
-    int ndarray of shape (n_samples, n_classes)
+    ndarray of shape (n_samples, n_classes)
+        Integers, or floats if there are weights.
     """
     votes = np.asarray(votes)
     rows, prompts = np.nonzero(votes >= 0)
     cells = rows * n_classes + votes[rows, prompts]
-    counts = np.bincount(cells, minlength=len(votes) * n_classes)
+    weights = None if weights is None else weights[prompts]
+    counts = np.bincount(cells, weights, minlength=len(votes) * n_classes)
     return counts.reshape(len(votes), n_classes)
 
 
-def majority_vote(votes, n_classes):
+def majority_vote(votes, n_classes, weights=None):
     """Return the share of each class in the votes.
 
     Parameters
@@ -33,13 +37,15 @@ def majority_vote(votes, n_classes):
     votes : int array-like of shape (n_samples, n_prompts)
         Indices of classes; -1 where a prompt abstained.
     n_classes : int
+    weights : ndarray of shape (n_prompts,), default=None
+        What a vote of each prompt counts; 1 by default.
 
     Returns
     -------
     ndarray of shape (n_samples, n_classes)
         Rows of sum 1; uniform where every prompt abstained.
     """
-    counts = count_votes(votes, n_classes)
+    counts = count_votes(votes, n_classes, weights)
     counts[~counts.any(axis=1)] = 1
     return counts / counts.sum(axis=1, keepdims=True)
 

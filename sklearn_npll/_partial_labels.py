@@ -270,12 +270,16 @@ class PartialLabels:
         ----------
         scores : array-like of float of shape (n_samples, n_classes)
             Probabilities of the classes; for rule "topk" any scores.
-        rule : {"topk", "threshold", "ratio", "cumulative"}, default="topk"
+        rule : {"topk", "threshold", "ratio", "cumulative", "cpl"}, default="topk"
             "topk" takes the k largest, "threshold" all of at least a given probability or else
             the largest, "ratio" all of at least a given share of the largest, "cumulative" the
-            smallest set of a given total probability.
-        value : int or float, default=None
-            The rule's argument; by default k=3, threshold=0.1, ratio=0.5 or mass=0.9.
+            smallest set of a given total probability. "cpl", of Candidate Pseudolabel Learning,
+            takes the smallest set that sums to the quantile alpha of the largest probabilities
+            of all rows, and of it the classes whose probability reaches the quantile beta of
+            this class over all rows, or else the largest.
+        value : int, float or pair of float, default=None
+            The rule's argument; by default k=3, threshold=0.1, ratio=0.5, mass=0.9 or
+            (alpha, beta)=(0.6, 0.9).
         data : indexable of length n_samples, default=None
             The samples.
         classes : array-like of shape (n_classes,), default=None

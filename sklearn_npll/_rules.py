@@ -209,13 +209,79 @@ def cumulative_candidates(proba, mass=0.9):
     return _mark(order, proba.shape, needed)
 
 
+def cpl_candidates(proba, quantiles=(0.6, 0.9)):
+    """Take classes that are probable for their row and, of all rows, for this one.
+
+    The rule of Candidate Pseudolabel Learning [1]_ looks at the whole batch, so the candidates of
+    a row depend on the others. Within a row it takes the smallest set of classes whose
+    probabilities sum to a threshold: the quantile alpha of the rows' largest probabilities. Of
+    these it keeps a class where its probability reaches the quantile beta of its own over all rows.
+
+    Parameters
+    ----------
+    proba : array-like of float of shape (n_samples, n_classes)
+        Probabilities of the classes, which sum to one in each row.
+    quantiles : pair of float in [0, 1], default=(0.6, 0.9)
+        Alpha and beta. A larger alpha makes sets larger, a larger beta smaller.
+
+    Returns
+    -------
+    candidates : ndarray of bool of shape (n_samples, n_classes)
+        The candidate classes; a row where none passes both keeps its most probable class.
+
+    Raises
+    ------
+    ValueError
+        If the quantiles are not two numbers in [0, 1] or the rows do not sum to one.
+
+    References
+    ----------
+    .. [1] J. Zhang, Q. Wei, F. Liu, L. Feng, "Candidate Pseudolabel Learning: Enhancing
+       Vision-Language Models by Prompt Tuning with Unlabeled Data", ICML 2024, arXiv:2406.10502.
+
+    Examples
+    --------
+    The largest probabilities have the median 0.6, so the first and second row begin with two
+    classes; the second keeps the one that is more probable here than in most rows.
+
+    >>> cpl_candidates([[0.5, 0.4, 0.1], [0.5, 0.1, 0.4], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1],
+    ...                 [0.8, 0.1, 0.1]], (0.5, 0.6)).astype(int)
+    array([[0, 1, 0],
+           [0, 0, 1],
+           [1, 0, 0],
+           [1, 0, 0],
+           [1, 0, 0]])
+    """
+    proba = _check_scores(proba, probabilities=True)
+    try:
+        alpha, beta = quantiles
+    except (TypeError, ValueError):
+        alpha = beta = None
+    for share in (alpha, beta):
+        if not isinstance(share, numbers.Real) or not 0 <= share <= 1:
+            raise ValueError(
+                f"quantiles are {quantiles!r}; rule 'cpl' needs two numbers in [0, 1], alpha and"
+                " beta, such as (0.6, 0.9)."
+            )
+    if len(proba) == 0:
+        return np.zeros(proba.shape, dtype=bool)
+    threshold = min(np.quantile(proba.max(axis=1), alpha), 1.0)
+    candidates = cumulative_candidates(proba, threshold)
+    candidates &= proba >= np.quantile(proba, beta, axis=0)
+    empty = ~candidates.any(axis=1)
+    candidates[empty] = topk_candidates(proba[empty], 1)
+    return candidates
+
+
 # Rule -> function of the scores and the rule's one argument, and the argument's default.
 SCORE_RULES = {
     "topk": (topk_candidates, 3),
     "threshold": (threshold_candidates, 0.1),
     "ratio": (ratio_candidates, 0.5),
     "cumulative": (cumulative_candidates, 0.9),
+    "cpl": (cpl_candidates, (0.6, 0.9)),
 }
+BATCH_RULES = {"cpl"}  # those that need the scores of all rows at once
 
 
 def candidates_from_scores(scores, rule, value=None):
@@ -225,11 +291,11 @@ def candidates_from_scores(scores, rule, value=None):
     ----------
     scores : array-like of float of shape (n_samples, n_classes)
         Scores of the classes: probabilities, or anything for "topk".
-    rule : {"topk", "threshold", "ratio", "cumulative"}
+    rule : {"topk", "threshold", "ratio", "cumulative", "cpl"}
         The rule.
-    value : float or int, default=None
-        The rule's argument: k=3 (or the number of classes if smaller), threshold=0.1, ratio=0.5
-        or mass=0.9 by default.
+    value : float, int or pair of float, default=None
+        The rule's argument: k=3 (or the number of classes if smaller), threshold=0.1, ratio=0.5,
+        mass=0.9 or quantiles=(0.6, 0.9) by default.
 
     Returns
     -------
@@ -250,7 +316,7 @@ def candidates_from_scores(scores, rule, value=None):
     apply, default = SCORE_RULES[rule]
     scores = _check_scores(scores)
     if value is None:
-        value = min(default, scores.shape[1])
+        value = min(default, scores.shape[1]) if rule == "topk" else default
     return apply(scores, value)
 
 

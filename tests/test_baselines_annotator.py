@@ -21,21 +21,21 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
 from sklearn_npll._evidence import annotator_shares, count_votes, majority_vote
+from sklearn_npll._vote_models import dawid_skene, dawid_skene_posterior, label_model
 from sklearn_npll.baselines._adapters import PseudoLabelClassifier, soft_labels, unanimous_labels
 from sklearn_npll.baselines._aggregation import (
     AnnotatorClassifier,
     DawidSkeneClassifier,
+    LabelModelClassifier,
     best_labels,
-    dawid_skene,
-    dawid_skene_posterior,
 )
 from sklearn_npll.model_selection import covering_rate_scorer
 
 NAMES = np.array(["ant", "bee", "cat"])
 
 
-# scikit-learn's checks pass arrays, which AnnotatorClassifier and DawidSkeneClassifier refuse, so
-# that what applies of them to those two is tested by hand below.
+# scikit-learn's checks pass arrays, which those who only combine the annotator's answers refuse, so
+# that what applies of the checks to them is tested by hand below.
 @parametrize_with_checks(
     [
         PseudoLabelClassifier(LogisticRegression()),
@@ -230,7 +230,12 @@ def test_unanimous_and_soft_labels():
 
 # -- the annotator alone -----------------------------------------------------------------------
 
-AGGREGATORS = [AnnotatorClassifier(), AnnotatorClassifier("vote"), DawidSkeneClassifier()]
+AGGREGATORS = [
+    AnnotatorClassifier(),
+    AnnotatorClassifier("vote"),
+    DawidSkeneClassifier(),
+    LabelModelClassifier(),
+]
 each_aggregator = pytest.mark.parametrize("estimator", AGGREGATORS, ids=repr)
 
 
@@ -289,6 +294,36 @@ def test_dawid_skene_classifier_attributes(annotated):
     assert clf.score(labels, y) > AnnotatorClassifier("vote").fit(labels).score(labels, y)
 
 
+def test_label_model_classifier_attributes(annotated):
+    labels, y = annotated
+    clf = LabelModelClassifier().fit(labels)
+    confusion, prior, n_iter = label_model(labels.votes, 3)
+    assert_array_equal(clf.confusion_, confusion)
+    assert_array_equal(clf.class_prior_, prior)
+    assert clf.n_iter_ == n_iter > 1
+    assert LabelModelClassifier(max_iter=1).fit(labels).n_iter_ == 1
+    known = LabelModelClassifier(class_prior=[0.5, 0.3, 0.2]).fit(labels)
+    assert_array_equal(known.class_prior_, [0.5, 0.3, 0.2])
+    assert_array_equal(known.confusion_, label_model(labels.votes, 3, [0.5, 0.3, 0.2])[0])
+    # The systematically wrong prompt helps.
+    assert clf.score(labels, y) > AnnotatorClassifier("vote").fit(labels).score(labels, y) + 0.05
+    assert known.score(labels, y) > clf.score(labels, y) - 0.02
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        ([0.5, 0.5], r"shape \(2,\); .* each of 3 classes"),
+        ([0.5, 0.7, -0.2], "not negative and sum to one"),
+        ([0.5, 0.5, 0.5], "not negative and sum to one"),
+        ([0.5, np.nan, 0.5], "not negative and sum to one"),
+    ],
+)
+def test_label_model_class_prior_must_be_shares(annotated, prior, message):
+    with pytest.raises(ValueError, match=message):
+        LabelModelClassifier(class_prior=prior).fit(annotated[0])
+
+
 @each_aggregator
 def test_aggregators_refuse_other_input(estimator, annotated):
     labels, y = annotated
@@ -317,17 +352,19 @@ def test_aggregators_bad_values(annotated):
     with pytest.raises(InvalidParameterError, match="aggregation"):
         AnnotatorClassifier("median").fit(labels)
     for params in ({"max_iter": 0}, {"tol": -1}):
-        with pytest.raises(InvalidParameterError, match=next(iter(params))):
-            DawidSkeneClassifier(**params).fit(labels)
+        for weigher in (DawidSkeneClassifier, LabelModelClassifier):
+            with pytest.raises(InvalidParameterError, match=next(iter(params))):
+                weigher(**params).fit(labels)
     logits = PartialLabels.from_scores([[2.0, -1.0], [1.0, 0.5]])
     with pytest.raises(ValueError, match="must be probabilities, but in row 0"):
         AnnotatorClassifier().fit(logits)
     silent = PartialLabels.from_votes(np.full((3, 2), -1), NAMES)
-    with pytest.raises(ValueError, match="every prompt abstained"):
-        DawidSkeneClassifier().fit(silent)
-    clf = DawidSkeneClassifier().fit(labels)
-    with pytest.raises(ValueError, match="votes of 2 prompts, but .* fitted with 4"):
-        clf.predict(PartialLabels.from_votes(labels.votes[:, :2], NAMES))
+    for weigher in (DawidSkeneClassifier(), LabelModelClassifier()):
+        with pytest.raises(ValueError, match="every prompt abstained"):
+            weigher.fit(silent)
+        weigher.fit(labels)
+        with pytest.raises(ValueError, match="votes of 2 prompts, but .* fitted with 4"):
+            weigher.predict(PartialLabels.from_votes(labels.votes[:, :2], NAMES))
 
 
 @each_aggregator

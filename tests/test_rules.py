@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from sklearn_npll import PartialLabels
 from sklearn_npll._rules import (
     candidates_from_scores,
     check_rule,
+    cpl_candidates,
     cumulative_candidates,
     ratio_candidates,
     threshold_candidates,
@@ -70,6 +72,54 @@ def test_cumulative_takes_no_more_than_needed(dtype):
     assert sets(cumulative_candidates(proba, 1.0)) == [{0, 1, 2, 3}, {0, 1, 2}, {0, 1, 2, 3}]
 
 
+CONFIDENCE = np.array(
+    [
+        [0.50, 0.30, 0.20],
+        [0.45, 0.35, 0.20],
+        [0.40, 0.30, 0.30],
+        [0.90, 0.05, 0.05],
+        [0.80, 0.15, 0.05],
+    ]
+)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cpl_intersects_what_is_probable_in_the_row_and_in_the_class(dtype):
+    proba = CONFIDENCE.astype(dtype)
+    # The largest are .4 .45 .5 .8 .9 with the median .5, so rows sum to .5: {0}, {0, 1}, {0, 1},
+    # {0}, {0}. The quantiles 1/2 of the classes are .5, .3 and .2.
+    assert sets(cpl_candidates(proba, (0.5, 0.5))) == [{0}, {1}, {1}, {0}, {0}]
+    # The quantiles 3/4 are .8, .3 and .2: row 0 has none left and keeps its best.
+    assert sets(cpl_candidates(proba, (0.5, 0.75))) == [{0}, {1}, {1}, {0}, {0}]
+    # Rows sum to the largest of all, .9; every class passes the quantile 0.
+    everything = [{0, 1, 2}, {0, 1, 2}, {0, 1, 2}, {0}, {0, 1}]
+    assert sets(cpl_candidates(proba, (1, 0))) == everything
+    assert sets(cpl_candidates(proba, (0, 0))) == [{0}] * 5
+    assert sets(cpl_candidates(proba, (1, 1))) == [{0}, {1}, {2}, {0}, {0}]
+
+
+def test_cpl_needs_all_rows_at_once():
+    together = cpl_candidates(CONFIDENCE, (0.5, 0.5))
+    assert (cpl_candidates(CONFIDENCE[:3], (0.5, 0.5)) != together[:3]).any()
+    assert cpl_candidates(CONFIDENCE[:0]).shape == (0, 3)
+    assert sets(cpl_candidates(CONFIDENCE[:1])) == [{0}]
+    assert sets(cpl_candidates(np.full((4, 3), 1 / 3))) == [{0}] * 4
+
+
+def test_cpl_makes_partial_labels():
+    labels = PartialLabels.from_scores(CONFIDENCE, "cpl", (0.5, 0.5), classes=["a", "b", "c"])
+    np.testing.assert_array_equal(labels.candidates, cpl_candidates(CONFIDENCE, (0.5, 0.5)))
+    assert sets(PartialLabels.from_scores(CONFIDENCE, "cpl").candidates) == sets(
+        cpl_candidates(CONFIDENCE, (0.6, 0.9))
+    )
+
+
+@pytest.mark.parametrize("quantiles", [0.5, (0.5,), (0.5, 1.1), (-0.1, 0.5), ("a", "b"), None])
+def test_cpl_names_quantiles_it_cannot_use(quantiles):
+    with pytest.raises(ValueError, match="quantiles are .* two numbers in .0, 1., alpha and beta"):
+        cpl_candidates(CONFIDENCE, quantiles)
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -77,6 +127,7 @@ def test_cumulative_takes_no_more_than_needed(dtype):
         ("threshold", [{0, 1, 2}, {1}, {0, 1, 2, 3}]),
         ("ratio", [{0, 1}, {1}, {0, 1, 2, 3}]),
         ("cumulative", [{0, 1, 2}, {1}, {0, 1, 2, 3}]),
+        ("cpl", [{0}, {1}, {2}]),
     ],
 )
 def test_defaults_of_the_rules(rule, expected):
@@ -100,6 +151,8 @@ def test_errors_suggest_the_rule_or_name_the_row():
     logits[1, 2] = -3
     with pytest.raises(ValueError, match="not probabilities in row 1 .*softmax"):
         ratio_candidates(logits, 0.5)
+    with pytest.raises(ValueError, match="do not sum to one in rows 0, 2"):
+        cpl_candidates(PROBA * [[0.9], [1], [0.5]])
     with pytest.raises(ValueError, match="do not sum to one in rows 0, 2"):
         cumulative_candidates(PROBA * [[0.9], [1], [0.5]], 0.5)
     logits[2, 0] = np.nan

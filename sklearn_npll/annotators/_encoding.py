@@ -268,7 +268,7 @@ def template_probabilities(embeddings, text, logit_scale):
     return logits
 
 
-def vote_and_average(embeddings, text, logit_scale):
+def vote_and_average(embeddings, text, logit_scale, weights=None):
     """Reduce the probabilities of the templates, never holding those of many images at once.
 
     Parameters
@@ -279,6 +279,8 @@ def vote_and_average(embeddings, text, logit_scale):
         Normalised class embeddings.
     logit_scale : float
         Factor of the cosines.
+    weights : ndarray of float of shape (n_templates,), default=None
+        Shares of the templates in the mean; equal by default.
 
     Returns
     -------
@@ -295,7 +297,7 @@ def vote_and_average(embeddings, text, logit_scale):
         rows = slice(start, start + step)
         proba = template_probabilities(embeddings[rows], text, logit_scale)
         votes[rows] = proba.argmax(axis=2)
-        scores[rows] = proba.mean(axis=1)
+        scores[rows] = proba.mean(axis=1) if weights is None else weights @ proba
     votes[~embeddings.any(axis=1)] = -1
     return votes, scores
 

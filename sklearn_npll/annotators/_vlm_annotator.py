@@ -3,34 +3,23 @@
 import copy
 import os
 import warnings
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
-from .._images import as_samples, check_collection, check_not_empty, is_image_data, n_images
+from .._images import as_samples, check_collection, check_not_empty, is_image_data
 from .._partial_labels import PartialLabels
-from .._rules import candidates_from_scores, check_rule, union_candidates
-from ._cache import EmbeddingCache
-from ._encoding import (
-    UserEncoder,
-    class_embeddings,
-    embed_features,
-    encode_images,
-    encode_prompts,
-    template_probabilities,
-    vote_and_average,
-)
-from ._open_clip import SHIPPED_MODEL, load_open_clip
-from ._templates import make_prompts, resolve_classes, resolve_templates
-
-_SPARSE_FROM = 64  # classes from which candidates of a batch are kept as CSR
+from .._rules import candidates_from_scores, check_rule
+from ._open_clip import SHIPPED_MODEL
+from ._plan import AnnotationPlan, PromptedModel
+from ._refinement import REFINEMENTS, check_refinement
+from ._templates import resolve_classes, resolve_templates
+from ._votes import VOTE_MODELS, check_template_weights
 
 
 class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
@@ -66,12 +55,34 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         returns (m, d), arrays or tensors; ``logit_scale`` is the factor of the cosines, not its
         logarithm. With `cache_dir` it also needs ``cache_key``, a string that names its weights.
         If it has ``encode_features(X)``, this embeds rows of a 2-D X. Clones share the object.
-    rule : {"union", "topk", "threshold", "ratio", "cumulative"}, default="union"
+    rule : {"union", "topk", "threshold", "ratio", "cumulative", "cpl"}, default="union"
         From answers to candidates. "union" takes each template's most probable class. The others
-        use the mean probabilities: the k largest; all of at least a given value, or else the
-        largest; all of at least a given share of the largest; the smallest set of a given sum.
-    rule_value : int or float, default=None
-        Argument of the rule: k=3, threshold=0.1, ratio=0.5 or sum=0.9 by default; "union" has none.
+        use the scores: the k largest; all of at least a given value, or else the largest; all of
+        at least a given share of the largest; the smallest set of a given sum. "cpl" [2]_ looks at
+        all images at once; see :meth:`~sklearn_npll.PartialLabels.from_scores`.
+    rule_value : int, float or pair of float, default=None
+        Argument of the rule: k=3, threshold=0.1, ratio=0.5, sum=0.9 or (alpha, beta)=(0.6, 0.9) by
+        default; "union" has none.
+    refine : {"zlap", "transclip", "inmap"}, default=None
+        How to improve each template's probabilities by comparing the images given with each other,
+        before votes and scores are made of them: "zlap" propagates labels over a graph of nearest
+        neighbours [3]_, "transclip" fits a Gaussian to each class [4]_, "inmap" learns a prototype
+        image of each class [5]_. See the notes.
+    refine_params : dict, default=None
+        Hyper-parameters of the method, by default those of its authors. "zlap": n_neighbors=5,
+        gamma=5, alpha=0.3, max_iter=50, tol=1e-6. "transclip": n_neighbors=3, n_confident=8,
+        prior_weight=1, temperature=50, max_iter=10, n_inner=5. "inmap": temperature=0.04,
+        threshold=0.6, n_sinkhorn=0, learning_rate=10, max_iter=2000, tol=1e-5.
+    aggregation : {"mean", "vote", "dawid_skene", "label_model"}, default="mean"
+        From the templates' answers to scores: the mean of their probabilities, the shares of their
+        votes, or the posterior of a model of their votes, fitted to those about the images given;
+        see :class:`~sklearn_npll.baselines.DawidSkeneClassifier` and
+        :class:`~sklearn_npll.baselines.LabelModelClassifier`. These two take templates to err
+        independently. Those of one model do not, so their scores are far too confident.
+    template_weights : "agreement" or array-like of shape (n_templates,), default=None
+        What each template counts in the mean or the vote; all count the same by default. With
+        "agreement" it is how often others choose the same class, before any refinement, for the
+        images given. The rule "union" counts every template.
     output : {"images", "embeddings"}, default="images"
         What the ``data`` of the returned container is: the samples as given, or their embeddings.
         These need the image encoder, so that ``transform`` is then not lazy.
@@ -127,10 +138,33 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     Loaded models are kept by the process, so refitting and cloning do not load them again. A
     pickled annotator holds no model and loads it on first use; your own `vlm` is pickled with it.
 
+    `refine`, the aggregations "dawid_skene" and "label_model", the weights "agreement" and the
+    rule "cpl" are transductive: what an image gets depends on the others of the same call. So the
+    probabilities of a part of X differ from the part of the probabilities of X, and those of a
+    single image are of little use. A slice of a container that was not used yet is annotated by
+    itself. To weigh templates the same way in every call, pass what :meth:`weigh_templates`
+    returned once.
+
+    With `refine`, votes too are those of the refined probabilities, and so is the rule "union":
+    templates agree more, so that sets are smaller. The neighbours of all images are searched once,
+    in time that grows with the square of their number; then the method runs for each template,
+    "inmap" by far the longest. Memory is that of the embeddings, the graph of neighbours and a few
+    arrays of shape (n_samples, n_classes). Probabilities by "zlap" are shares of what reaches an
+    image, and much flatter than others, so that rules that use scores need other values. "inmap"
+    is best with ``n_sinkhorn=20`` where all classes are equally frequent, and only there.
+
     References
     ----------
     .. [1] Wang, Xie, Zhang, Liu, Xia, "Pre-Trained Vision-Language Models as Noisy Partial
        Annotators", AAAI 2025.
+    .. [2] Zhang, Wei, Liu, Feng, "Candidate Pseudolabel Learning: Enhancing Vision-Language Models
+       by Prompt Tuning with Unlabeled Data", ICML 2024.
+    .. [3] Stojnić, Kalantidis, Tolias, "Label Propagation for Zero-shot Classification with
+       Vision-Language Models", CVPR 2024.
+    .. [4] Zanella, Gérin, Ben Ayed, "Boosting Vision-Language Models with Transduction", NeurIPS
+       2024.
+    .. [5] Qian, Xu, Hu, "Intra-Modal Proxy Learning for Zero-Shot Visual Categorization with CLIP",
+       NeurIPS 2023.
 
     Examples
     --------
@@ -157,6 +191,14 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     array([[ True, False],
            [False,  True],
            [ True,  True]])
+
+    Among brighter images like it, the third one becomes day.
+
+    >>> X = np.array([[[250]], [[3]], [[120]], [[140]], [[150]], [[160]]], dtype=np.uint8)
+    >>> annotator.predict(X)
+    array(['day', 'night', 'night', 'day', 'day', 'day'], dtype='<U5')
+    >>> annotator.set_params(refine="transclip").predict(X)
+    array(['day', 'night', 'day', 'day', 'day', 'day'], dtype='<U5')
     """
 
     # Tells scikit-learn before 1.6 that its checks cannot make one without arguments.
@@ -169,7 +211,11 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         "pretrained": [str, os.PathLike, None],
         "vlm": "no_validation",
         "rule": [str],
-        "rule_value": [Interval(Real, 0, None, closed="neither"), None],
+        "rule_value": [Interval(Real, 0, None, closed="neither"), tuple, list, None],
+        "refine": [StrOptions(set(REFINEMENTS)), None],
+        "refine_params": [dict, None],
+        "aggregation": [StrOptions({"mean", "vote", *VOTE_MODELS})],
+        "template_weights": [StrOptions({"agreement"}), "array-like", None],
         "output": [StrOptions({"images", "embeddings"})],
         "device": [str],
         "precision": [StrOptions({"fp32", "fp16", "bf16"})],
@@ -190,6 +236,10 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         vlm=None,
         rule="union",
         rule_value=None,
+        refine=None,
+        refine_params=None,
+        aggregation="mean",
+        template_weights=None,
         output="images",
         device="auto",
         precision="fp32",
@@ -206,6 +256,10 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         self.vlm = vlm
         self.rule = rule
         self.rule_value = rule_value
+        self.refine = refine
+        self.refine_params = refine_params
+        self.aggregation = aggregation
+        self.template_weights = template_weights
         self.output = output
         self.device = device
         self.precision = precision
@@ -292,7 +346,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         return PartialLabels(data, self.classes_, plan=plan)
 
     def predict_proba(self, X):
-        """Zero-shot probabilities: the mean over templates.
+        """Zero-shot probabilities: the scores, by default the mean over templates.
 
         Parameters
         ----------
@@ -308,7 +362,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         return self._plan()(X)["scores"]
 
     def predict(self, X):
-        """Zero-shot prediction: the class with the largest mean probability.
+        """Zero-shot prediction: the class with the largest score.
 
         Parameters
         ----------
@@ -324,7 +378,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         return self.classes_[codes]
 
     def predict_proba_per_template(self, X):
-        """Zero-shot probabilities of each template.
+        """Zero-shot probabilities of each template, refined if `refine` is given.
 
         Parameters
         ----------
@@ -336,8 +390,29 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         proba : ndarray of float32 of shape (n_samples, n_templates, n_classes)
             The probabilities. Memory is proportional to all three.
         """
-        embeddings, prompted = self.embed(X), self._prompted
-        return template_probabilities(embeddings, prompted.text, prompted.encoder.logit_scale)
+        X = self._check_X(X)
+        return self._plan().template_probabilities(X)
+
+    def weigh_templates(self, X):
+        """Weights of the templates in the scores of X.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples. Without ``template_weights="agreement"`` the weights do not depend on them.
+
+        Returns
+        -------
+        weights : ndarray of float64 of shape (n_templates,)
+            The weights, of sum 1, usable as `template_weights`.
+        """
+        X = self._check_X(X)
+        plan = self._plan()
+        if isinstance(plan.template_weights, str):
+            return plan.weigh(plan.embed(X))
+        n_templates = len(self.templates_)
+        equal = np.full(n_templates, 1 / n_templates)
+        return equal if plan.template_weights is None else plan.template_weights
 
     def embed(self, X):
         """Embed images in the space they share with the prompts.
@@ -404,6 +479,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         labels, names = resolve_classes(self.classes)
         classes, templates = np.asarray(labels), resolve_templates(self.templates)
         check_rule(self.rule)
+        self._scoring_options(templates)
         if self.rule != "union":
             one_row = np.full((1, len(labels)), 1 / len(labels))
             candidates_from_scores(one_row, self.rule, self.rule_value)
@@ -419,7 +495,7 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
                 stacklevel=3,
             )
         codes = None if known_labels is None else _encode_labels(X, classes, known_labels)
-        prompted = _PromptedModel(
+        prompted = PromptedModel(
             vlm=self.vlm,
             model=self.model,
             pretrained=self.pretrained,
@@ -437,8 +513,25 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
         return X, codes
 
+    def _scoring_options(self, templates):
+        """Check the options between embeddings and scores, and return them for a plan."""
+        check_refinement(self.refine, self.refine_params)
+        weights = check_template_weights(self.template_weights, len(templates))
+        if weights is not None and self.aggregation in VOTE_MODELS:
+            raise ValueError(
+                f"aggregation={self.aggregation!r} weighs the templates itself; template_weights"
+                f" must be None, but is {self.template_weights!r}."
+            )
+        return {
+            "template_weights": weights,
+            "refine": self.refine,
+            "refine_params": dict(self.refine_params or {}),
+            "aggregation": self.aggregation,
+        }
+
     def _plan(self):
-        return _AnnotationPlan(
+        return AnnotationPlan(
+            **self._scoring_options(self.templates_),
             prompted=self._prompted,
             rule=self.rule,
             rule_value=self.rule_value,
@@ -480,140 +573,6 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         if hasattr(self, "_metadata_request"):
             new._metadata_request = copy.deepcopy(self._metadata_request)
         return new
-
-
-@dataclass(frozen=True)
-class _PromptedModel:
-    """The model and the prompts it is asked with, both loaded on first use and not pickled."""
-
-    vlm: object
-    model: str
-    pretrained: object
-    device: str
-    precision: str
-    batch_size: int
-    cache_dir: object
-    templates: list
-    names: list
-
-    def __getstate__(self):
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def load(self):
-        """Load everything now, so that what is wrong is found before any image is encoded."""
-        return self.encoder, self.cache, self.text
-
-    @cached_property
-    def encoder(self):
-        """OpenClipEncoder or UserEncoder: The model."""
-        if self.vlm is not None:
-            return UserEncoder(self.vlm, self.batch_size)
-        return load_open_clip(
-            self.model, self.pretrained, device=self.device, precision=self.precision
-        )
-
-    @cached_property
-    def cache(self):
-        """EmbeddingCache or None: Where embeddings are kept."""
-        if self.cache_dir is None:
-            return None
-        if not isinstance(self.encoder.cache_key, str):
-            raise ValueError(
-                "cache_dir with a vlm of your own needs vlm.cache_key, a string that changes"
-                " with its weights and preprocessing."
-            )
-        return EmbeddingCache(self.cache_dir, self.encoder.cache_key)
-
-    @cached_property
-    def text(self):
-        """ndarray of shape (n_templates, n_classes, n_dimensions): Embeddings of the prompts."""
-        names = [name for own in self.names for name in own]
-        prompts = encode_prompts(self.encoder, make_prompts(self.templates, names), self.cache)
-        return class_embeddings(prompts, len(self.templates), list(map(len, self.names)))
-
-
-@dataclass(frozen=True)
-class _AnnotationPlan:
-    """What a fitted annotator does with samples: calling it annotates them."""
-
-    prompted: _PromptedModel
-    rule: str
-    rule_value: object
-    batch_size: int
-    skip: bool
-    verbose: bool
-    embedded: bool = False  # whether the samples are what `embed` returned
-
-    def __call__(self, data, codes=None):
-        """Annotate; a row with a code of at least 0 gets this class as its only candidate."""
-        n_templates, n_classes, _ = self.prompted.text.shape
-        n = n_images(data)
-        votes = np.empty((n, n_templates), dtype=np.min_scalar_type(-n_classes))
-        scores = np.empty((n, n_classes), dtype=np.float32)
-        blocks, stop = [], 0
-        for embeddings in self._batches(data):
-            start, stop = stop, stop + len(embeddings)
-            votes[start:stop], scores[start:stop] = vote_and_average(
-                embeddings, self.prompted.text, self.prompted.encoder.logit_scale
-            )
-            block = self._candidates(votes[start:stop], scores[start:stop])
-            if codes is not None:
-                known = np.flatnonzero(codes[start:stop] >= 0)
-                block[known] = False
-                block[known, codes[start:stop][known]] = True
-            blocks.append(block if n_classes < _SPARSE_FROM else sp.csr_array(block))
-        return {
-            "candidates": (np.concatenate if n_classes < _SPARSE_FROM else sp.vstack)(blocks),
-            "scores": scores,
-            "votes": votes,
-            "known": None if codes is None else codes >= 0,
-        }
-
-    def embed(self, data):
-        """Normalised embeddings, float32 (n, n_dimensions)."""
-        embeddings = np.empty((n_images(data), self.prompted.text.shape[2]), dtype=np.float32)
-        stop = 0
-        for batch in self._batches(data):
-            start, stop = stop, stop + len(batch)
-            embeddings[start:stop] = batch
-        return embeddings
-
-    def _batches(self, data):
-        """Embeddings of the samples, batch by batch."""
-        n_dimensions = self.prompted.text.shape[2]
-        if not is_image_data(data):
-            for start in range(0, len(data), self.batch_size):
-                rows = data[start : start + self.batch_size]
-                if not self.embedded:
-                    rows = embed_features(self.prompted.encoder, rows, n_dimensions)
-                yield rows
-            return
-        errors = []
-        for embeddings, failed in encode_images(
-            self.prompted.encoder,
-            data,
-            batch_size=self.batch_size,
-            n_dimensions=n_dimensions,
-            cache=self.prompted.cache,
-            verbose=self.verbose,
-        ):
-            if failed and not self.skip:
-                raise failed[0]
-            errors += failed
-            yield embeddings
-        if errors:
-            warnings.warn(
-                f"{len(errors)} of {n_images(data)} images cannot be read and keep all classes as"
-                f" candidates; the first: {errors[0]}",
-                stacklevel=2,
-            )
-
-    def _candidates(self, votes, scores):
-        if self.rule == "union":
-            return union_candidates(votes, scores.shape[1])
-        candidates = candidates_from_scores(scores, self.rule, self.rule_value)
-        candidates[(votes < 0).all(axis=1)] = True  # an image that could not be read
-        return candidates
 
 
 def _encode_labels(X, classes, y):

@@ -1,7 +1,7 @@
 """The rivals of Co-Reg: learners from partial labels, noisy labels and the annotator alone."""
 
 from ._adapters import PseudoLabelClassifier
-from ._aggregation import AnnotatorClassifier, DawidSkeneClassifier
+from ._aggregation import AnnotatorClassifier, DawidSkeneClassifier, LabelModelClassifier
 from ._classic import (
     CLPLClassifier,
     IPALClassifier,
@@ -49,6 +49,7 @@ __all__ = [
     "GCEClassifier",
     "IPALClassifier",
     "LWSClassifier",
+    "LabelModelClassifier",
     "PALSClassifier",
     "PLKNeighborsClassifier",
     "PLSVMClassifier",

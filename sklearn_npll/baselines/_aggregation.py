@@ -4,7 +4,6 @@ from abc import abstractmethod
 from numbers import Integral, Real
 
 import numpy as np
-from scipy import sparse as sp
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -13,6 +12,7 @@ from .._compat import Interval, StrOptions, TagsMixin, fit_context
 from .._evidence import annotator_shares, count_votes, majority_vote
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
+from .._vote_models import dawid_skene, dawid_skene_posterior, label_model
 
 # -- rules -------------------------------------------------------------------------------------
 
@@ -49,88 +49,6 @@ def _largest(values, among):
     """Tell which of the given entries are the largest of their row."""
     values = np.where(among, values, -np.inf)
     return values == values.max(axis=1, keepdims=True)
-
-
-def dawid_skene(votes, n_classes, max_iter=100, tol=1e-5):
-    """Estimate true classes and the confusion matrix of each prompt from votes, by EM.
-
-    Parameters
-    ----------
-    votes : int array-like of shape (n_samples, n_prompts)
-        Indices of classes; -1 where a prompt abstained. At least one vote.
-    n_classes : int
-    max_iter : int, default=100
-    tol : float, default=1e-5
-        Gain in the mean log-likelihood of a row's votes at which to stop.
-
-    Returns
-    -------
-    confusion : ndarray of shape (n_prompts, n_classes, n_classes)
-        Probability of the votes (last axis) of each prompt given the true class.
-    prior : ndarray of shape (n_classes,)
-        Shares of the classes; 0 for those without votes.
-    n_iter : int
-    """
-    votes = np.asarray(votes)
-    n_prompts = votes.shape[1]
-    votes = votes[(votes >= 0).any(axis=1)]  # other rows tell nothing
-    indicator = _indicator(votes, n_classes)
-    posterior = majority_vote(votes, n_classes)
-    last = -np.inf
-    for n_iter in range(1, max_iter + 1):
-        prior = posterior.mean(axis=0)
-        counts = (indicator.T @ posterior).reshape(n_prompts, n_classes, n_classes)
-        # A vote never seen is next to impossible, not impossible: all classes could have one.
-        confusion = np.maximum(counts.transpose(0, 2, 1), 1e-10)
-        confusion /= confusion.sum(axis=2, keepdims=True)
-        posterior, log_likelihood = _posterior(indicator, confusion, prior)
-        if log_likelihood - last < tol or n_iter == max_iter:
-            return confusion, prior, n_iter
-        last = log_likelihood
-
-
-def dawid_skene_posterior(votes, confusion, prior):
-    """Return the probabilities of the classes given votes.
-
-    Parameters
-    ----------
-    votes : int array-like of shape (n_samples, n_prompts)
-        Indices of classes; -1 where a prompt abstained.
-    confusion : ndarray of shape (n_prompts, n_classes, n_classes)
-        Probability of the votes (last axis) of each prompt given the true class.
-    prior : ndarray of shape (n_classes,)
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_classes)
-        The prior where every prompt abstained.
-    """
-    return _posterior(_indicator(np.asarray(votes), len(prior)), confusion, prior)[0]
-
-
-def _indicator(votes, n_classes):
-    """One-hot votes (n_samples, n_prompts * n_classes); abstentions are rows of zeros."""
-    n_samples, n_prompts = votes.shape
-    rows, prompts = np.nonzero(votes >= 0)
-    columns = prompts * n_classes + votes[rows, prompts]
-    return sp.csr_matrix(
-        (np.ones(len(rows)), (rows, columns)), shape=(n_samples, n_prompts * n_classes)
-    )
-
-
-def _posterior(indicator, confusion, prior):
-    """Posterior and mean log-likelihood of one-hot votes."""
-    with np.errstate(divide="ignore"):
-        log_joint = np.log(prior) + indicator @ _votes_first(np.log(confusion))
-    highest = log_joint.max(axis=1, keepdims=True)
-    joint = np.exp(log_joint - highest)
-    evidence = joint.sum(axis=1, keepdims=True)
-    return joint / evidence, float(np.mean(highest + np.log(evidence)))
-
-
-def _votes_first(confusion):
-    """Matrix (n_prompts * n_classes, n_classes) with the votes in its rows."""
-    return confusion.transpose(0, 2, 1).reshape(-1, confusion.shape[1])
 
 
 # -- estimators --------------------------------------------------------------------------------
@@ -311,7 +229,32 @@ class AnnotatorClassifier(_AggregationClassifier):
         return "votes" if self.aggregation == "vote" else "scores"
 
 
-class DawidSkeneClassifier(_AggregationClassifier):
+class _ConfusionClassifier(_AggregationClassifier):
+    """What the classifiers share that weigh votes by the confusion matrix of each prompt.
+
+    A subclass defines ``_estimate(labels)``, which returns the matrices, the shares of the classes
+    and the number of steps.
+    """
+
+    def _fit(self, labels):
+        if not (labels.votes >= 0).any():
+            raise ValueError("every prompt abstained on every sample; there is nothing to combine")
+        self.confusion_, self.class_prior_, self.n_iter_ = self._estimate(labels)
+
+    def _combine(self, labels):
+        if labels.votes.shape[1] != len(self.confusion_):
+            raise ValueError(
+                f"X has votes of {labels.votes.shape[1]} prompts, but {type(self).__name__} was "
+                f"fitted with {len(self.confusion_)}"
+            )
+        return dawid_skene_posterior(labels.votes, self.confusion_, self.class_prior_)
+
+    @abstractmethod
+    def _estimate(self, labels):
+        """Return confusion matrices, shares of the classes and the number of steps."""
+
+
+class DawidSkeneClassifier(_ConfusionClassifier):
     """Dawid and Skene: each prompt is a witness with errors of its own.
 
     Expectation maximisation finds a confusion matrix for each prompt, the shares of the classes
@@ -388,17 +331,115 @@ class DawidSkeneClassifier(_AggregationClassifier):
         self.max_iter = max_iter
         self.tol = tol
 
-    def _fit(self, labels):
-        if not (labels.votes >= 0).any():
-            raise ValueError("every prompt abstained on every sample; there is nothing to combine")
-        self.confusion_, self.class_prior_, self.n_iter_ = dawid_skene(
-            labels.votes, labels.shape[1], self.max_iter, self.tol
-        )
+    def _estimate(self, labels):
+        return dawid_skene(labels.votes, labels.shape[1], self.max_iter, self.tol)
 
-    def _combine(self, labels):
-        if labels.votes.shape[1] != len(self.confusion_):
-            raise ValueError(
-                f"X has votes of {labels.votes.shape[1]} prompts, but {type(self).__name__} was "
-                f"fitted with {len(self.confusion_)}"
-            )
-        return dawid_skene_posterior(labels.votes, self.confusion_, self.class_prior_)
+
+class LabelModelClassifier(_ConfusionClassifier):
+    """The label model of Snorkel: prompts weighed by how often each two of them agree.
+
+    The probabilities of the votes given the class are fitted to the shares of pairs of votes by
+    least squares, which is a completion of a low-rank matrix whose diagonal blocks, a prompt paired
+    with itself, tell nothing. The cost of a step does not depend on the number of samples.
+
+    Parameters
+    ----------
+    max_iter : int, default=200
+        Most steps of the minimisation.
+    tol : float, default=1e-9
+        Relative fall in the squared error at which to stop.
+    class_prior : array-like of shape (n_classes,), default=None
+        Shares of the classes in the data, if they are known; by default those in the votes. Pairs
+        of votes cannot tell them, and the closer they are, the better the confusion matrices.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Names of the classes.
+    confusion_ : ndarray of shape (n_prompts, n_classes, n_classes)
+        ``confusion_[p, i, j]`` is the probability that prompt p votes for class j where class i is
+        true.
+    class_prior_ : ndarray of shape (n_classes,)
+        Shares of the classes that were used; those of 0 are never predicted.
+    label_distributions_ : ndarray of shape (n_samples, n_classes)
+        Probabilities of the classes of the training samples, given their votes.
+    transduction_ : ndarray of shape (n_samples,)
+        Most probable class of each training sample.
+    n_iter_ : int
+        Number of steps.
+
+    See Also
+    --------
+    DawidSkeneClassifier : Finds the same matrices, and the class shares, by maximum likelihood.
+    AnnotatorClassifier : Every vote counts the same.
+    VLMPartialAnnotator : Makes the votes.
+
+    Notes
+    -----
+    X is a :class:`~sklearn_npll.PartialLabels` both to fit and to predict, since the votes on new
+    samples are needed too. At the end of a pipeline that begins with a `VLMPartialAnnotator` it is,
+    so predicting then runs the vision-language model.
+
+    The method assumes that prompts err independently given the class [1]_. Those of one
+    vision-language model err together, so the probabilities are far too confident. It needs three
+    prompts; and from three classes on pairs do not always settle the matrices, of which it then
+    finds some near those that the majority implies.
+
+    Candidates are not used, nor are labels known by humans. Where every prompt abstained, the
+    probabilities are `class_prior_`; abstentions are taken to be independent of the class.
+    Confusion matrices take ``n_prompts * n_classes**2`` numbers, and finding them about thirty
+    times that.
+
+    References
+    ----------
+    .. [1] A. Ratner, B. Hancock, J. Dunnmon, F. Sala, S. Pandey, C. Ré, "Training Complex Models
+       with Multi-Task Weak Supervision", AAAI 2019, arXiv:1810.02840.
+
+    Examples
+    --------
+    The third prompt takes cats for dogs and dogs for cats.
+
+    >>> from sklearn_npll import PartialLabels
+    >>> from sklearn_npll.baselines import LabelModelClassifier
+    >>> votes = [[0, 0, 1], [1, 1, 0], [0, 0, 1], [1, 1, 0], [0, -1, 1], [-1, 1, 0]]
+    >>> labels = PartialLabels.from_votes(votes, ["cat", "dog"])
+    >>> clf = LabelModelClassifier().fit(labels)
+    >>> clf.predict(labels)
+    array(['cat', 'dog', 'cat', 'dog', 'cat', 'dog'], dtype='<U3')
+    >>> clf.confusion_[2].round(1)
+    array([[0., 1.],
+           [1., 0.]])
+    """
+
+    _parameter_constraints = {
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "class_prior": ["array-like", None],
+    }
+
+    def __init__(self, max_iter=200, *, tol=1e-9, class_prior=None):
+        self.max_iter = max_iter
+        self.tol = tol
+        self.class_prior = class_prior
+
+    def _estimate(self, labels):
+        prior = self.class_prior
+        if prior is not None:
+            prior = _check_prior(prior, labels.shape[1])
+        return label_model(labels.votes, labels.shape[1], prior, self.max_iter, self.tol)
+
+
+def _check_prior(prior, n_classes):
+    """Return shares of the classes as floats."""
+    prior = np.asarray(prior, dtype=np.float64)
+    if prior.shape != (n_classes,):
+        raise ValueError(
+            f"class_prior has shape {prior.shape}; it must hold a share for each of {n_classes} "
+            "classes"
+        )
+    if not (prior >= 0).all() or not np.isclose(prior.sum(), 1, atol=1e-3):
+        raise ValueError(
+            f"class_prior is {prior.tolist()}; it must hold shares that are not negative and sum "
+            "to one"
+        )
+    return prior
