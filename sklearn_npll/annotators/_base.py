@@ -1,11 +1,11 @@
-"""What annotators made of other annotators share: samples, trusted labels, prediction, scoring."""
+"""What annotators have in common, however they annotate."""
 
+import copy
 import warnings
-from abc import abstractmethod
 
 import numpy as np
 from scipy import sparse as sp
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
@@ -129,38 +129,37 @@ def encode_labels(X, classes, y):
     return PartialLabels(X, classes, plan=len).encode_labels(y)
 
 
-def warn_if_ignored(y):
-    """Warn if y contains -1 for unlabelled, to be called by a ``_fit`` that ignores y."""
-    if y is not None and any(label in (-1, "-1") for label in np.asarray(y).ravel().tolist()):
-        warnings.warn(
-            "y contains -1, so it seems to hold a few known labels, but it is ignored. To trust"
-            " them set use_y=True, or pass known_labels to fit.",
-            stacklevel=5,  # this function, _fit, fit, its validation, the caller
-        )
+def looks_few_shot(y):
+    """Whether y contains -1 for unlabelled."""
+    if y is None:
+        return False
+    y = np.asarray(y)
+    return bool((y.astype(str) == "-1").any() if y.dtype.kind in "OSU" else (y == -1).any())
 
 
 class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
-    """An annotator that asks other annotators.
+    """The methods of an annotator, made of two of its own.
 
-    A subclass defines ``_fit(X, y, known_labels, annotate)`` and ``_plan()``. The first sets
-    ``classes_`` and returns what the others said about X, which is only looked at if `annotate`,
-    and the codes of the labels to trust, or None. The second returns a callable of samples, as
-    `PartialLabels` takes it, whose method ``decide`` does the same with what the others said.
+    ``_fit(X, y, known_labels)`` fits, sets ``classes_``, and returns the checked samples and the
+    codes of the trusted labels. ``_plan()`` returns a callable that does not change any more:
+    ``plan(data, codes=None)`` returns the parts of a :class:`~sklearn_npll.PartialLabels`; a row
+    with a code of at least 0 gets this class as its only candidate.
     """
 
-    @fit_context(prefer_skip_nested_validation=False)
+    _shared_by_clones = ()  # parameters that a clone has the same object of
+
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, known_labels=None):
-        """Fit the annotators that are asked.
+        """Check the parameters and the kind of the samples. None is annotated.
 
         Parameters
         ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples; what they may be is up to the annotators.
+        X : images or array-like of shape (n_samples, n_features)
+            The samples; see the notes of the class for what they may be.
         y : array-like of shape (n_samples,), default=None
-            Class labels, and -1 where there is none. What they are used for is described with the
-            class.
+            Ignored, unless `use_y`.
         known_labels : array-like of shape (n_samples,), default=None
-            Class labels to trust, and -1 where there is none. If given, y is ignored.
+            Labels to trust; -1 where there is none. Only :meth:`fit_transform` uses them.
 
         Returns
         -------
@@ -170,22 +169,21 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter or a label is not usable.
+            If a parameter, a name or a label is not usable.
         """
-        self._fit(self._check_X(X, reset=True), y, known_labels, annotate=False)
+        self._fit(X, y, known_labels)
         return self
 
-    @fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None, known_labels=None):
         """Fit, and annotate the samples at once.
 
         Parameters
         ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples; what they may be is up to the annotators.
+        X : images or array-like of shape (n_samples, n_features)
+            The samples; see the notes of the class for what they may be.
         y : array-like of shape (n_samples,), default=None
-            Class labels, and -1 where there is none. What they are used for is described with the
-            class.
+            Ignored, unless `use_y`; then class labels to trust, and -1 where there is none.
         known_labels : array-like of shape (n_samples,), default=None
             Class labels to trust, and -1 where there is none. If given, y is ignored.
 
@@ -194,22 +192,24 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         labels : PartialLabels of shape (n_samples, n_classes)
             Candidates, with scores and votes. Rows with a trusted label have it as their only
             candidate and are marked in ``known``.
+
+        Raises
+        ------
+        ImageReadError
+            If an image cannot be read and `on_error` is "raise". A ValueError that has its
+            ``index`` and ``path``.
         """
-        X = self._check_X(X, reset=True)
-        answers, codes = self._fit(X, y, known_labels, annotate=True)
-        decided = self._plan().decide(answers)
-        if codes is not None:
-            decided["candidates"] = trust_labels(decided["candidates"], codes)
-            decided["known"] = codes >= 0
-        return PartialLabels(X, self.classes_, **decided)
+        X, codes = self._fit(X, y, known_labels)
+        data, plan = self._data_and_plan(X)
+        return PartialLabels(data, self.classes_, **plan(data, codes))
 
     def transform(self, X):
         """Return a container that annotates the samples when its candidates are first used.
 
         Parameters
         ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples.
+        X : images or array-like of shape (n_samples, n_features)
+            The samples; see the notes of the class for what they may be.
 
         Returns
         -------
@@ -217,30 +217,31 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             The container. What it will hold is settled now: changing or fitting this annotator
             again has no effect on it.
         """
-        return PartialLabels(self._check_X(X), self.classes_, plan=self._plan())
+        data, plan = self._data_and_plan(self._check_X(X))
+        return PartialLabels(data, self.classes_, plan=plan)
 
     def predict_proba(self, X):
-        """Probabilities of the classes: the scores of the container.
+        """Scores of the classes by the annotator alone.
 
         Parameters
         ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
+        X : images or array-like of shape (n_samples, n_features)
             The samples.
 
         Returns
         -------
         proba : ndarray of float32 of shape (n_samples, n_classes)
-            The probabilities.
+            The scores, which sum to one.
         """
         X = self._check_X(X)
         return self._plan()(X)["scores"]
 
     def predict(self, X):
-        """Predict the class with the largest probability.
+        """Classes with the largest score.
 
         Parameters
         ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
+        X : images or array-like of shape (n_samples, n_features)
             The samples.
 
         Returns
@@ -252,11 +253,11 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         return self.classes_[codes]
 
     def score(self, X, y):
-        """Accuracy of the prediction.
+        """Accuracy of :meth:`predict`.
 
         Parameters
         ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
+        X : images or array-like of shape (n_samples, n_features)
             The samples.
         y : array-like of shape (n_samples,)
             Class labels; rows with -1 are left out.
@@ -294,13 +295,19 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         """
         return self
 
-    @abstractmethod
-    def _fit(self, X, y, known_labels, annotate):
-        """Fit on checked samples; return the answers and the trusted codes, or None."""
+    def _data_and_plan(self, X):
+        """Decide what a container for checked samples carries, and how it is annotated."""
+        return X, self._plan()
 
-    @abstractmethod
-    def _plan(self):
-        """Return what the fitted annotator does with samples, detached from it."""
+    def _trusted_labels(self, y, known_labels):
+        """Return the labels to trust, or None; to be called by ``_fit``."""
+        if known_labels is None and not self.use_y and looks_few_shot(y):
+            warnings.warn(
+                "y contains -1, so it seems to hold a few known labels, but it is ignored. To"
+                " trust them set use_y=True, or pass known_labels to fit.",
+                stacklevel=5,  # this method, _fit, fit, its validation, the caller
+            )
+        return y if known_labels is None and self.use_y else known_labels
 
     def _check_X(self, X, reset=False):
         """Check samples; a 2-D array is copied if need be, images never."""
@@ -318,8 +325,83 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         as_samples(X)
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)  # of a fit on embeddings
+                vars(self).pop(name, None)  # of a fit on features
         return X
 
     def _tag_values(self):
         return {"transformer_tags.preserves_dtype": []}
+
+    def __sklearn_clone__(self):
+        params = {
+            name: value if name in self._shared_by_clones else clone(value, safe=False)
+            for name, value in self.get_params(deep=False).items()
+        }
+        new = type(self)(**params)
+        if hasattr(self, "_metadata_request"):
+            new._metadata_request = copy.deepcopy(self._metadata_request)
+        return new
+
+
+class MetaPartialAnnotator(BasePartialAnnotator):
+    """An annotator that asks other annotators.
+
+    A subclass defines ``_ask(X, y, known_labels, annotate)``, which fits, sets ``classes_`` and
+    returns what the others said about X, which is only looked at if `annotate`, and the codes of
+    the labels to trust, or None. Its plan has a method ``decide`` that makes the parts of a
+    `PartialLabels` of what the others said.
+    """
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, known_labels=None):
+        """Fit the annotators that are asked.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples; what they may be is up to the annotators.
+        y : array-like of shape (n_samples,), default=None
+            Class labels, and -1 where there is none. What they are used for is described with the
+            class.
+        known_labels : array-like of shape (n_samples,), default=None
+            Class labels to trust, and -1 where there is none. If given, y is ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted annotator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or a label is not usable.
+        """
+        self._ask(self._check_X(X, reset=True), y, known_labels, annotate=False)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit_transform(self, X, y=None, known_labels=None):
+        """Fit, and annotate the samples at once.
+
+        Parameters
+        ----------
+        X : images or array-like of shape (n_samples, n_dimensions)
+            The samples; what they may be is up to the annotators.
+        y : array-like of shape (n_samples,), default=None
+            Class labels, and -1 where there is none. What they are used for is described with the
+            class.
+        known_labels : array-like of shape (n_samples,), default=None
+            Class labels to trust, and -1 where there is none. If given, y is ignored.
+
+        Returns
+        -------
+        labels : PartialLabels of shape (n_samples, n_classes)
+            Candidates, with scores and votes. Rows with a trusted label have it as their only
+            candidate and are marked in ``known``.
+        """
+        X = self._check_X(X, reset=True)
+        answers, codes = self._ask(X, y, known_labels, annotate=True)
+        decided = self._plan().decide(answers)
+        if codes is not None:
+            decided["candidates"] = trust_labels(decided["candidates"], codes)
+            decided["known"] = codes >= 0
+        return PartialLabels(X, self.classes_, **decided)

@@ -11,7 +11,7 @@ from .._compat import HasMethods, Interval, StrOptions
 from .._partial_labels import _take
 from .._rules import _TOLERANCE
 from ._base import (
-    BasePartialAnnotator,
+    MetaPartialAnnotator,
     abstained,
     check_answers,
     check_classes,
@@ -151,7 +151,7 @@ def conformal_sets(scores, quantiles):
     return candidates
 
 
-class ConformalPartialAnnotator(BasePartialAnnotator):
+class ConformalPartialAnnotator(MetaPartialAnnotator):
     """Give an annotator's candidate sets a coverage guarantee, from a few labels.
 
     Split conformal prediction [1]_: the labelled samples show how unlikely the annotator finds the
@@ -266,7 +266,7 @@ class ConformalPartialAnnotator(BasePartialAnnotator):
         self.class_conditional = class_conditional
         self.use_y = use_y
 
-    def _fit(self, X, y, known_labels, annotate):
+    def _ask(self, X, y, known_labels, annotate):
         believed = known_labels is not None or self.use_y
         labels = y if known_labels is None else known_labels
         if labels is None:

@@ -15,18 +15,17 @@ from .._compat import BaseComposition, HasMethods, Interval, StrOptions
 from .._rules import candidates_from_scores, check_rule
 from ._agreement import agreement_weights
 from ._base import (
-    BasePartialAnnotator,
+    MetaPartialAnnotator,
     abstained,
     check_answers,
     check_classes,
     check_probabilities,
     encode_labels,
     fit_annotator,
-    warn_if_ignored,
 )
 
 
-class EnsemblePartialAnnotator(BasePartialAnnotator, BaseComposition):
+class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
     """Annotate with several annotators at once: several models, resolutions or sets of templates.
 
     Their scores are averaged and their votes put side by side. With the rule "union" a class is a
@@ -183,13 +182,10 @@ class EnsemblePartialAnnotator(BasePartialAnnotator, BaseComposition):
         named = _has_names(self.annotators)
         self.annotators = pairs if named else [annotator for _, annotator in pairs]
 
-    def _fit(self, X, y, known_labels, annotate):
+    def _ask(self, X, y, known_labels, annotate):
         kept, weights = self._check_annotators()
         by_agreement = isinstance(self.weights, str)
-        if known_labels is None and self.use_y:
-            known_labels = y
-        elif known_labels is None:
-            warn_if_ignored(y)
+        known_labels = self._trusted_labels(y, known_labels)
         fitted = {name: clone(annotator) for name, annotator in kept}
         for annotator in fitted.values():
             fit_annotator(annotator, X, known_labels)

@@ -1,20 +1,15 @@
 """A vision-language model as an annotator that gives each image a set of candidate labels."""
 
-import copy
 import os
-import warnings
 from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.utils.validation import check_is_fitted
 
-from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
-from .._images import as_samples, check_collection, check_not_empty, is_image_data
-from .._partial_labels import PartialLabels
+from .._compat import Interval, StrOptions
+from .._images import is_image_data
 from .._rules import candidates_from_scores, check_rule
+from ._base import BasePartialAnnotator, encode_labels
 from ._open_clip import SHIPPED_MODEL
 from ._plan import AnnotationPlan, PromptedModel
 from ._refinement import REFINEMENTS, check_refinement
@@ -22,7 +17,7 @@ from ._templates import resolve_classes, resolve_templates
 from ._votes import VOTE_MODELS, check_template_weights
 
 
-class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
+class VLMPartialAnnotator(BasePartialAnnotator):
     """Annotate images with candidate labels by asking a vision-language model in many ways.
 
     Every prompt template gives the model's zero-shot probabilities of the classes. With the rule
@@ -204,6 +199,8 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     # Tells scikit-learn before 1.6 that its checks cannot make one without arguments.
     _required_parameters = ["classes"]
 
+    _shared_by_clones = ("vlm",)
+
     _parameter_constraints = {
         "classes": "no_validation",
         "templates": "no_validation",
@@ -269,114 +266,6 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         self.use_y = use_y
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, known_labels=None):
-        """Check the parameters and encode the prompts. No image is encoded.
-
-        Parameters
-        ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples; see the notes of the class for what they may be.
-        y : array-like of shape (n_samples,), default=None
-            Ignored, unless `use_y`.
-        known_labels : array-like of shape (n_samples,), default=None
-            Labels to trust; -1 where there is none. Only :meth:`fit_transform` uses them.
-
-        Returns
-        -------
-        self : VLMPartialAnnotator
-            The fitted annotator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter, a name or a label is not usable.
-        FileNotFoundError
-            If the model's folder or files are missing.
-        RuntimeError
-            If the model's weights cannot be loaded.
-        """
-        self._fit(X, y, known_labels)
-        return self
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None, known_labels=None):
-        """Fit, and annotate the samples at once.
-
-        Parameters
-        ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples; see the notes of the class for what they may be.
-        y : array-like of shape (n_samples,), default=None
-            Ignored, unless `use_y`; then class labels to trust, and -1 where there is none.
-        known_labels : array-like of shape (n_samples,), default=None
-            Class labels to trust, and -1 where there is none. If given, y is ignored.
-
-        Returns
-        -------
-        labels : PartialLabels of shape (n_samples, n_classes)
-            Candidates, with scores and votes. Rows with a trusted label have it as their only
-            candidate and are marked in ``known``.
-
-        Raises
-        ------
-        ImageReadError
-            If an image cannot be read and `on_error` is "raise". A ValueError that has its
-            ``index`` and ``path``.
-        """
-        X, codes = self._fit(X, y, known_labels)
-        data, plan = self._data_and_plan(X)
-        return PartialLabels(data, self.classes_, **plan(data, codes))
-
-    def transform(self, X):
-        """Return a container that annotates the samples when its candidates are first used.
-
-        Parameters
-        ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples; see the notes of the class for what they may be.
-
-        Returns
-        -------
-        labels : PartialLabels of shape (n_samples, n_classes)
-            The container. What it will hold is settled now: changing or fitting this annotator
-            again has no effect on it.
-        """
-        data, plan = self._data_and_plan(self._check_X(X))
-        return PartialLabels(data, self.classes_, plan=plan)
-
-    def predict_proba(self, X):
-        """Zero-shot probabilities: the scores, by default the mean over templates.
-
-        Parameters
-        ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples.
-
-        Returns
-        -------
-        proba : ndarray of float32 of shape (n_samples, n_classes)
-            The probabilities.
-        """
-        X = self._check_X(X)
-        return self._plan()(X)["scores"]
-
-    def predict(self, X):
-        """Zero-shot prediction: the class with the largest score.
-
-        Parameters
-        ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Class labels.
-        """
-        codes = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[codes]
-
     def predict_proba_per_template(self, X):
         """Zero-shot probabilities of each template, refined if `refine` is given.
 
@@ -431,49 +320,6 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         X = self._check_X(X)
         return self._plan().embed(X)
 
-    def score(self, X, y):
-        """Accuracy of the zero-shot prediction.
-
-        Parameters
-        ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples.
-        y : array-like of shape (n_samples,)
-            Class labels; rows with -1 are left out.
-
-        Returns
-        -------
-        accuracy : float
-            Share of labelled rows predicted correctly. NaN, with a warning, if there are none.
-        """
-        X = self._check_X(X)
-        codes = _encode_labels(X, self.classes_, y)
-        labelled = codes >= 0
-        if not labelled.any():
-            warnings.warn(
-                "No sample in y is labelled, so the accuracy is NaN.",
-                UndefinedMetricWarning,
-                stacklevel=2,
-            )
-            return float("nan")
-        correct = self.predict_proba(X).argmax(axis=1) == codes
-        return float(correct[labelled].mean())
-
-    def set_output(self, *, transform=None):
-        """Do nothing: the output is always a :class:`~sklearn_npll.PartialLabels`.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : VLMPartialAnnotator
-            The annotator.
-        """
-        return self
-
     def _fit(self, X, y, known_labels):
         """Fit, and return the checked samples and the codes of the trusted labels."""
         labels, names = resolve_classes(self.classes)
@@ -486,15 +332,8 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         elif self.rule_value is not None:
             raise ValueError(f"rule='union' has no argument; got rule_value={self.rule_value!r}.")
         X = self._check_X(X, reset=True)
-        if known_labels is None and self.use_y:
-            known_labels = y
-        elif known_labels is None and _looks_few_shot(y):
-            warnings.warn(
-                "y contains -1, so it seems to hold a few known labels, but it is ignored. To"
-                " trust them set use_y=True, or pass known_labels to fit.",
-                stacklevel=3,
-            )
-        codes = None if known_labels is None else _encode_labels(X, classes, known_labels)
+        trusted = self._trusted_labels(y, known_labels)
+        codes = None if trusted is None else encode_labels(X, classes, trusted)
         prompted = PromptedModel(
             vlm=self.vlm,
             model=self.model,
@@ -546,43 +385,3 @@ class VLMPartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         if self.output == "images":
             return X, plan
         return plan.embed(X), replace(plan, embedded=True)
-
-    def _check_X(self, X, reset=False):
-        """Check samples; a 2-D array is copied if need be, images never."""
-        if not reset:
-            check_is_fitted(self)
-        check_collection(X)
-        check_not_empty(X)
-        if not is_image_data(X):
-            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
-        as_samples(X)
-        if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)  # of a fit on embeddings
-        return X
-
-    def _tag_values(self):
-        return {"transformer_tags.preserves_dtype": []}
-
-    def __sklearn_clone__(self):
-        params = {
-            name: value if name == "vlm" else clone(value, safe=False)
-            for name, value in self.get_params(deep=False).items()
-        }
-        new = type(self)(**params)
-        if hasattr(self, "_metadata_request"):
-            new._metadata_request = copy.deepcopy(self._metadata_request)
-        return new
-
-
-def _encode_labels(X, classes, y):
-    """Translate labels to the indices of their classes; -1 where unlabelled."""
-    return PartialLabels(X, classes, plan=len).encode_labels(y)
-
-
-def _looks_few_shot(y):
-    """Whether y contains -1 for unlabelled."""
-    if y is None:
-        return False
-    y = np.asarray(y)
-    return bool((y.astype(str) == "-1").any() if y.dtype.kind in "OSU" else (y == -1).any())
