@@ -1,5 +1,15 @@
 """Annotators: transformers that turn unlabelled samples into candidate labels."""
 
+from ._chat import ChatPartialAnnotator
+from ._chat_backends import ChatError
+from ._openai_chat import OpenAIChat
+from ._transformers_chat import TransformersChat
 from ._vlm_annotator import VLMPartialAnnotator
 
-__all__ = ["VLMPartialAnnotator"]
+__all__ = [
+    "ChatError",
+    "ChatPartialAnnotator",
+    "OpenAIChat",
+    "TransformersChat",
+    "VLMPartialAnnotator",
+]

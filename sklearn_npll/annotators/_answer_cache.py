@@ -42,7 +42,9 @@ class AnswerCache:
         name = hashlib.blake2b(backend_id.encode(), digest_size=16).hexdigest()
         self.path = folder / f"answers-{name}.sqlite"
         with self._connect() as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS answer (key TEXT PRIMARY KEY, text TEXT)")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS answer (key TEXT PRIMARY KEY, text TEXT)"
+            )
 
     def get(self, keys):
         """Look up answers.

@@ -38,7 +38,7 @@ _FILLERS = frozenset("the an option options answer answers choice letter is are 
 
 
 def parse_answer(text, names, *, options=None, match=None):
-    """Find the classes an answer names.
+    r"""Find the classes an answer names.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def parse_answer(text, names, *, options=None, match=None):
     Examples
     --------
     >>> names = [["shirt"], ["T-shirt"], ["pullover", "sweater"]]
-    >>> parse_answer("1. T-Shirts\\n2. sweater", names)
+    >>> parse_answer("1. T-Shirts\n2. sweater", names)
     [1, 2]
     >>> parse_answer("It is not a shirt, but a pullover.", names)
     [2]

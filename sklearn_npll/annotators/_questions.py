@@ -97,7 +97,7 @@ class Prompt:
 
 
 def write_prompt(question, names, order, allow_several):
-    """Write the names of the classes into a question.
+    r"""Write the names of the classes into a question.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def write_prompt(question, names, order, allow_several):
     >>> write_prompt("One of {classes}?", ["cat", "dog"], [1, 0], None)
     Prompt(text='One of dog, cat?', options=None)
     >>> write_prompt("Which?{options}", ["cat", "dog"], [1, 0], None)
-    Prompt(text='Which?(A) dog\\n(B) cat', options={'A': 1, 'B': 0})
+    Prompt(text='Which?(A) dog\n(B) cat', options={'A': 1, 'B': 0})
     """
     letters = string.ascii_uppercase
     labels = letters if len(order) <= len(letters) else map(str, range(1, len(order) + 1))
@@ -160,7 +160,7 @@ def option_order(question, n_classes, seed):
     Examples
     --------
     >>> first, again = (option_order("Which of {classes}?", 10, seed=0) for _ in range(2))
-    >>> (first == again).all()
+    >>> first.tolist() == again.tolist()
     True
     """
     digest = hashlib.blake2b(question.encode(), digest_size=8).digest()
