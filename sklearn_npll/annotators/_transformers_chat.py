@@ -66,6 +66,10 @@ class TransformersChat(ChatBackend):
     def check(self):
         """Load the model, so that what is wrong is found before any image is read."""
         self._validate_params()
+        path = os.fspath(self.model)
+        is_path = path != self.model or path.startswith((".", "~", os.sep))
+        if is_path and not os.path.isdir(path):
+            raise FileNotFoundError(f"There is no folder {path!r} to load a model from.")
         self._load()
 
     def cache_key(self, settings):
