@@ -1,13 +1,16 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import traceback
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -354,7 +357,7 @@ def test_answers_of_a_server(server):
 
 
 def test_requests_under_way_at_once(server):
-    server.delay = 0.02
+    server.delay = 0.1
     hosted(server, questions="general-4", max_concurrency=3).fit_transform(X[:2])
     assert server.most_at_once == 3
 
@@ -386,7 +389,8 @@ TRANSIENT = {
 @pytest.mark.parametrize("behaviour", TRANSIENT.values(), ids=TRANSIENT)
 def test_what_goes_wrong_is_tried_again(server, behaviour):
     server.script = [behaviour, behaviour]
-    annotator = hosted(server, timeout=0.05, price_per_million_input_tokens=10)
+    timeout = 0.2 if behaviour in (hang, drip) else 5.0
+    annotator = hosted(server, timeout=timeout, price_per_million_input_tokens=10)
     annotator.set_params(backend__price_per_million_output_tokens=50)
     labels = annotator.fit_transform(X)
     assert labels.votes.ravel().tolist() == [0, 1, 2, 0, 2]
@@ -403,7 +407,7 @@ def test_a_call_ends_in_time(server, behaviour):
     start = time.monotonic()
     with pytest.raises(ChatError, match=r"about image 0 .* no complete reply within 0\.1 s"):
         hosted(server, timeout=0.1, max_retries=0).fit_transform(X)
-    assert 0.1 <= time.monotonic() - start < 1
+    assert 0.1 <= time.monotonic() - start < 5
 
 
 def test_a_stopped_server(server):
@@ -417,7 +421,9 @@ def test_a_stopped_server(server):
 def test_a_question_that_always_fails(server, behaviour, tmp_path):
     server.script = ["red", behaviour, behaviour, behaviour]
     annotator = hosted(server, max_retries=2, cache_dir=tmp_path)
-    with pytest.raises(ChatError, match=rf"image 1 .* HTTP {behaviour[0]} .*attempt 3") as error:
+    with pytest.raises(
+        ChatError, match=rf"image 1 .* HTTP {behaviour[0]} .*attempt 3.*call again"
+    ) as error:
         annotator.fit_transform(X)
     assert error.value.index == 1
     assert pickle.loads(pickle.dumps(error.value)).index == 1
@@ -444,13 +450,8 @@ def test_skipping_what_fails(server, tmp_path):
 @pytest.mark.parametrize("status", [401, 403, 404, 302])
 def test_what_no_image_can_change_is_an_error(server, on_error, status):
     server.script = [(status, '{"error": "no such thing"}', {"Location": "/elsewhere"})] * 9
-    annotator = hosted(server, on_error=on_error)
-    if (status, on_error) == (302, "skip"):
-        with pytest.warns(UserWarning, match="HTTP 302"):
-            annotator.fit_transform(X)
-        return
-    with pytest.raises(ChatError, match=rf"HTTP {status} no such thing"):
-        annotator.fit_transform(X)
+    with pytest.raises(ChatError, match=rf"HTTP {status} no such thing\. .* check the model"):
+        hosted(server, on_error=on_error).fit_transform(X)
     assert len(server.requests) == 1
 
 
@@ -494,7 +495,8 @@ def test_an_answer_that_was_cut_off_before_it_began(server):
     reply["choices"][0]["finish_reason"] = "length"
     server.script = [reply]
     annotator = hosted(server)
-    with pytest.raises(ChatError, match="max_tokens ended it before its first word"):
+    message = r"max_tokens ended it before its first word\. Set cache_dir, .* or on_error='skip'"
+    with pytest.raises(ChatError, match=message):
         annotator.fit_transform(X)
     assert annotator.usage_["completion_tokens"] == 64  # which were paid for
 
@@ -557,7 +559,7 @@ def everything_of(error):
 )
 def test_the_key_is_nowhere(server, script, tmp_path, capfd, caplog):
     server.script = list(script)
-    annotator = hosted(server, cache_dir=tmp_path, max_retries=1, timeout=0.05)
+    annotator = hosted(server, cache_dir=tmp_path, max_retries=1, timeout=0.2)
     texts = []
     try:
         labels = annotator.fit_transform(X)
@@ -594,9 +596,33 @@ def test_misplaced_and_broken_keys_are_not_shown(server, params, message, monkey
     assert not server.requests
 
 
+# The how-to
+
+
+def test_the_how_to_runs(server, monkeypatch, tmp_path, capsys):
+    text = (Path(__file__).parents[1] / "docs" / "chat.rst").read_text()
+    blocks = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, flags=re.M)
+    assert len(blocks) == text.count("code-block") == 7
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(OpenAIChat.__init__.__kwdefaults__, "base_url", server.url)
+    server.script = ["coat or shirt"] * 1000
+    images = np.random.default_rng(0).integers(0, 256, (24, 4, 4, 3), dtype=np.uint8)
+    names = {"images": images, "y": np.repeat(["Shirt", "Coat"], 12)}
+    for block in blocks:
+        exec(textwrap.dedent(block).replace("requests_per_minute=500,", ""), names)
+    assert capsys.readouterr().out.startswith("{'requests': 80, 'retries': 0,")
+    # four questions about all images, and two of its own about twenty
+    assert len(server.requests) == 4 * 24 + 2 * 20
+    assert names["labels"].mean_set_size == 2
+
+
 # Interruptions
 
 
+no_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
+
+
+@no_signals
 def test_ctrl_c(server, tmp_path):
     def interrupt(handler):
         os.kill(os.getpid(), signal.SIGINT)
@@ -613,6 +639,7 @@ def test_ctrl_c(server, tmp_path):
     assert len(server.requests) == N
 
 
+@no_signals
 def test_ctrl_c_does_not_wait_for_retries(server, tmp_path):
     def interrupt(handler):
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()

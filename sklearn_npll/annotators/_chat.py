@@ -237,7 +237,7 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
         classes, questions = np.asarray(labels), resolve_questions(self.questions)
         backend = as_backend(self.backend)
         X = self._check_X(X, reset=True)
-        if not is_image_data(X) and not backend.takes_features:
+        if not is_image_data(X) and not backend._takes_features:
             raise ValueError(
                 f"X has {X.ndim} dimensions, but {type(backend).__name__} sees images only: arrays"
                 " of shape (n, H, W) or (n, H, W, channels), paths, PIL images, ..."
@@ -245,9 +245,9 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
         codes = self._trusted_codes(X, classes, y, known_labels)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         settings = Settings(self.max_tokens, self.temperature, seed)
-        backend.check()
+        backend._check()
         if self.cache_dir is not None:  # fails now if the folder cannot be used
-            AnswerCache(self.cache_dir, backend.cache_key(settings))
+            AnswerCache(self.cache_dir, backend._cache_key(settings))
         n_classes = len(labels)
         prompts = [
             write_prompt(
@@ -262,7 +262,7 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
         ]
         self.classes_, self.questions_ = classes, questions
         self.prompts_ = [prompt.text for prompt in prompts]
-        self.usage_ = dict.fromkeys(_COUNTS, 0) | {"cost": backend.cost(0, 0)}
+        self.usage_ = dict.fromkeys(_COUNTS, 0) | {"cost": backend._cost(0, 0)}
         self._asked = {"backend": backend, "settings": settings, "prompts": prompts, "names": names}
         return X, codes
 
@@ -327,7 +327,7 @@ class _ChatPlan:
         answers = np.empty((n, len(self.prompts)), dtype=object)
         cache = None
         if self.cache_dir is not None:
-            cache = AnswerCache(self.cache_dir, self.backend.cache_key(self.settings))
+            cache = AnswerCache(self.cache_dir, self.backend._cache_key(self.settings))
         unread, failed = [], []
         with tqdm(total=answers.size, desc="Asking", disable=not self.verbose) as progress:
             for start in range(0, n, self.batch_size):
@@ -387,16 +387,15 @@ class _ChatPlan:
                 _count(self.usage, reply, self.backend)
                 progress.update()
             if reply.text is None:
-                error = ChatError(reply.reason, row)
                 if reply.fatal or not self.skip:
-                    raise error
-                failed.append(error)
+                    raise ChatError(f"{reply.reason}. {_remedy(reply, cache)}", row)
+                failed.append(ChatError(reply.reason, row))
                 return
             if cache is not None:
                 cache.put(key, reply.text)
             found[key] = reply.text
 
-        self.backend.ask(
+        self.backend._ask(
             [batch[row] for _, (row, _) in todo],
             [self.prompts[question].text for _, (_, question) in todo],
             self.settings,
@@ -443,10 +442,20 @@ def _keys(item, prompts):
         yield key.hexdigest()
 
 
+def _remedy(reply, cache):
+    if reply.fatal:
+        return "No other question would fare better: check the model, its address and the key."
+    if cache is None:
+        return (
+            "Set cache_dir, so that calling again goes on where this stopped, or on_error='skip'."
+        )
+    return "What was answered is in the cache: call again to go on, or set on_error='skip'."
+
+
 def _count(usage, reply, backend):
     usage["requests"] += 1
     usage["retries"] += reply.retries
     usage["failed"] += reply.text is None
     usage["prompt_tokens"] += reply.prompt_tokens
     usage["completion_tokens"] += reply.completion_tokens
-    usage["cost"] = backend.cost(usage["prompt_tokens"], usage["completion_tokens"])
+    usage["cost"] = backend._cost(usage["prompt_tokens"], usage["completion_tokens"])

@@ -80,18 +80,18 @@ class Settings:
 class ChatBackend(BaseEstimator):
     """What :class:`ChatPartialAnnotator` needs of a source of answers.
 
-    A subclass defines ``ask(images, prompts, settings, keep)``, which asks ``prompts[i]`` about
+    A subclass defines ``_ask(images, prompts, settings, keep)``, which asks ``prompts[i]`` about
     ``images[i]`` and calls ``keep(i, reply)`` with each `Reply` at once, from any thread; and
-    ``cache_key(settings)``, a string that names all the answers depend on besides image and prompt.
+    ``_cache_key(settings)``, which names all that answers depend on besides image and prompt.
     """
 
-    takes_features = False  # whether it can be asked about rows of a 2-D X
+    _takes_features = False  # whether it can be asked about rows of a 2-D X
 
-    def check(self):
+    def _check(self):
         """Raise if the parameters are wrong or what is needed is missing."""
         self._validate_params()
 
-    def cost(self, prompt_tokens, completion_tokens):
+    def _cost(self, prompt_tokens, completion_tokens):
         """Price of so many tokens, or None if it is not known."""
         return None
 
@@ -105,15 +105,15 @@ class FunctionChat(ChatBackend):
         ``function(images, prompt)`` returns one answer an image: a string, or None for none.
     """
 
-    takes_features = True
+    _takes_features = True
 
     def __init__(self, function):
         self.function = function
 
-    def check(self):
+    def _check(self):
         """Nothing to check before it is called."""
 
-    def cache_key(self, settings):
+    def _cache_key(self, settings):
         """The string by which the user names the model."""
         key = getattr(self.function, "cache_key", None)
         if not isinstance(key, str):
@@ -123,7 +123,7 @@ class FunctionChat(ChatBackend):
             )
         return f"function {key}"
 
-    def ask(self, images, prompts, settings, keep):
+    def _ask(self, images, prompts, settings, keep):
         """Call the function once for each run of equal prompts."""
         for prompt, run in groupby(range(len(images)), key=lambda i: prompts[i]):
             rows = list(run)

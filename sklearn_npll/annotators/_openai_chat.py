@@ -19,7 +19,8 @@ from ._chat_http import post, reserve_slot, retry_delay
 
 _LONGEST_WAIT = 120  # seconds a server may ask for before its answer counts as failed
 _TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-_NEVER = frozenset({401, 403, 404})  # no image will fare better
+# No image will fare better: a redirect, or the key, the address or the model is wrong.
+_NEVER = frozenset({*range(300, 400), 401, 403, 404})
 _jitter = random.Random()  # not the global generator, which may be seeded
 
 
@@ -133,7 +134,7 @@ class OpenAIChat(ChatBackend):
         self.price_per_million_input_tokens = price_per_million_input_tokens
         self.price_per_million_output_tokens = price_per_million_output_tokens
 
-    def check(self):
+    def _check(self):
         """Raise if a parameter or the key is not usable; the server is not asked."""
         # Before scikit-learn, whose message would show the value.
         name = self.api_key_env
@@ -159,7 +160,7 @@ class OpenAIChat(ChatBackend):
                 " pass api_key_env=None to ask a server that needs none."
             )
 
-    def cost(self, prompt_tokens, completion_tokens):
+    def _cost(self, prompt_tokens, completion_tokens):
         """Price of so many tokens, or None without both prices."""
         price_in = self.price_per_million_input_tokens
         price_out = self.price_per_million_output_tokens
@@ -167,12 +168,12 @@ class OpenAIChat(ChatBackend):
             return None
         return (prompt_tokens * price_in + completion_tokens * price_out) / 1e6
 
-    def cache_key(self, settings):
+    def _cache_key(self, settings):
         """Name what the answers depend on besides image and prompt."""
         own = [self.base_url, self.model, self.max_image_size, self.image_format, self.extra_body]
         return json.dumps(["OpenAIChat", *own, settings.max_tokens, settings.temperature])
 
-    def ask(self, images, prompts, settings, keep):
+    def _ask(self, images, prompts, settings, keep):
         """Ask ``prompts[i]`` about ``images[i]``, and call ``keep(i, reply)`` on each reply.
 
         ``keep`` is called at once, from the thread that asked. If it raises, or the main thread is
@@ -254,7 +255,7 @@ class OpenAIChat(ChatBackend):
     def _send(self, body):
         """Send a request. Nothing is raised from here, where the key is at hand."""
         url = f"{self.base_url.rstrip('/')}/chat/completions"
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {"Content-Type": "application/json", "User-Agent": "sklearn-npll"}
         key = None if self.api_key_env is None else _read_key(self.api_key_env)
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"

@@ -63,7 +63,7 @@ class TransformersChat(ChatBackend):
         self.dtype = dtype
         self.batch_size = batch_size
 
-    def check(self):
+    def _check(self):
         """Load the model, so that what is wrong is found before any image is read."""
         self._validate_params()
         path = os.fspath(self.model)
@@ -72,7 +72,7 @@ class TransformersChat(ChatBackend):
             raise FileNotFoundError(f"There is no folder {path!r} to load a model from.")
         self._load()
 
-    def cache_key(self, settings):
+    def _cache_key(self, settings):
         """Name what the answers depend on besides image and prompt."""
         model = _file_stamps(self.model) or os.fspath(self.model)
         how = [settings.max_tokens, settings.temperature]
@@ -80,7 +80,7 @@ class TransformersChat(ChatBackend):
             how.append(settings.seed)
         return json.dumps(["TransformersChat", model, self.revision, self.dtype, *how])
 
-    def ask(self, images, prompts, settings, keep):
+    def _ask(self, images, prompts, settings, keep):
         """Ask ``prompts[i]`` about ``images[i]``, and call ``keep(i, reply)`` after each batch."""
         for start in range(0, len(images), self.batch_size):
             rows = range(start, min(start + self.batch_size, len(images)))
