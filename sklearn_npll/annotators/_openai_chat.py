@@ -198,7 +198,6 @@ class OpenAIChat(ChatBackend):
                     future.result()
             except BaseException:
                 stop.set()
-                pool.shutdown(cancel_futures=True)
                 raise
 
     def _ask_one(self, image, prompt, settings, stop):
