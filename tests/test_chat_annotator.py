@@ -554,6 +554,7 @@ def everything_of(error):
         [(200, f"not JSON {KEY}", {})] * 2,
         [hang, hang],
         [f"my key is {KEY}, red"],
+        [(200, json.dumps(completion(f"red {KEY}")).replace("-", "\\u002d"), {})],
         [],
     ],
 )
@@ -734,6 +735,9 @@ def test_other_settings_are_other_answers(server, tmp_path, params):
     annotator = hosted(server, cache_dir=tmp_path)
     annotator.fit_transform(X[:1])
     annotator.set_params(backend__max_retries=0, backend__timeout=3, batch_size=1)
+    annotator.set_params(
+        max_tokens=np.int64(64), temperature=0, backend__max_image_size=np.int64(512)
+    )
     annotator.fit_transform(X[:1])
     assert len(server.requests) == 1
     annotator.set_params(**params).fit_transform(X[:1])
@@ -852,6 +856,8 @@ def test_images_that_cannot_be_read(annotator, painter, tmp_path):
         ({"backend": OpenAIChat(3)}, ValueError, "'model' parameter of OpenAIChat"),
         ({"backend": OpenAIChat("m", timeout=0)}, ValueError, "'timeout' parameter"),
         ({"backend": OpenAIChat("m", base_url="localhost:80")}, ValueError, "give an address"),
+        ({"backend": OpenAIChat("m", extra_body={"a": {1}})}, ValueError, "extra_body cannot be"),
+        ({"backend": OpenAIChat("m", base_url="http://h:p/v1")}, ValueError, "give an address"),
         ({"backend": lambda i, p: "red"}, TypeError, "backend returned str; it must return a list"),
         ({"backend": lambda i, p: ["red"]}, ValueError, "returned 1 answers for 5 images"),
         ({"backend": lambda i, p: [1] * 5}, TypeError, "backend returned 1 for one image"),

@@ -107,7 +107,8 @@ class PartialAnnotatorMixin:
         proba : ndarray of float32 of shape (n_samples, n_classes)
             The scores, which sum to one.
         """
-        return self._plan_for(X)["scores"]
+        X = self._check_X(X)
+        return self._plan()(X)["scores"]
 
     def predict(self, X):
         """Classes with the largest score.
@@ -167,10 +168,6 @@ class PartialAnnotatorMixin:
             The annotator.
         """
         return self
-
-    def _plan_for(self, X):
-        X = self._check_X(X)
-        return self._plan()(X)
 
     def _trusted_codes(self, X, classes, y, known_labels):
         """Codes of the labels to trust, -1 where there is none; None without any."""

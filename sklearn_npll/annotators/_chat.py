@@ -33,8 +33,8 @@ from ._templates import resolve_classes
 class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, BaseEstimator):
     """Annotate images with candidate labels by asking a chat model questions in words.
 
-    Every question shows the names of the classes, and the model names one of them, or several if
-    it is in doubt. All classes named in the answers to an image are its candidates, so they are
+    A chat model that sees images, such as LLaVA [1]_ or GPT-4o, is shown the names of the classes
+    with every question, and names one of them, or several if it is in doubt. All classes named in the answers to an image are its candidates, so they are
     few where the answers agree and many where they do not. The first class of each answer is its
     vote. An answer that names none abstains; where all abstain, all classes are candidates.
 
@@ -62,7 +62,7 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
         likeliest first; False for one; None adds nothing. Several named classes count in any case.
     shuffle_options : bool, default=True
         Whether each question shows the classes in a random order of its own, as models favour
-        those named first. The order is the same for all images.
+        some places in a list [2]_. The order is the same for all images.
     max_tokens : int, default=64
         Greatest length of an answer. Reasoning models need more. Not used by a function.
     temperature : float or None, default=0.0
@@ -80,8 +80,8 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
         interruption calling again goes on where it stopped. Without it nothing is kept.
     on_error : {"raise", "skip"}, default="raise"
         What to do with an image that cannot be read and with a question that is not answered after
-        all retries. "skip" counts them as abstentions, and warns. A wrong key, address or model is
-        always an error.
+        all retries. "raise" raises an ImageReadError or a :class:`ChatError`. "skip" counts them as
+        abstentions, and warns. A wrong key, address or model is always an error.
     use_y : bool, default=False
         Whether ``fit_transform`` believes ``y``, where it is not -1: those rows get it as their
         only candidate. Off by default, since a cross-validation passes the full y along for its
@@ -132,7 +132,7 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
     ----------
     .. [1] Liu, Li, Wu, Lee, "Visual Instruction Tuning", NeurIPS 2023.
     .. [2] Zheng, Zhou, Meng, Zhou, Huang, "Large Language Models Are Not Robust Multiple Choice
-       Selectors", ICLR 2024. Why the options are shuffled.
+       Selectors", ICLR 2024.
 
     Examples
     --------
@@ -244,22 +244,18 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
             )
         codes = self._trusted_codes(X, classes, y, known_labels)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        settings = Settings(self.max_tokens, self.temperature, seed)
+        # Equal numbers of any type are equal settings, so that a cache knows them.
+        temperature = None if self.temperature is None else float(self.temperature)
+        settings = Settings(int(self.max_tokens), temperature, seed)
         backend._check()
         if self.cache_dir is not None:  # fails now if the folder cannot be used
             AnswerCache(self.cache_dir, backend._cache_key(settings))
-        n_classes = len(labels)
-        prompts = [
-            write_prompt(
-                question,
-                [own[0] for own in names],
-                option_order(question, n_classes, seed)
-                if self.shuffle_options
-                else range(n_classes),
-                self.allow_several,
-            )
-            for question in questions
-        ]
+        shown, prompts = [own[0] for own in names], []
+        for question in questions:
+            order = range(len(shown))
+            if self.shuffle_options:
+                order = option_order(question, len(shown), seed)
+            prompts.append(write_prompt(question, shown, order, self.allow_several))
         self.classes_, self.questions_ = classes, questions
         self.prompts_ = [prompt.text for prompt in prompts]
         self.usage_ = dict.fromkeys(_COUNTS, 0) | {"cost": backend._cost(0, 0)}

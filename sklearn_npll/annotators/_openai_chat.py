@@ -144,13 +144,17 @@ class OpenAIChat(ChatBackend):
                 " (capitals, digits, underscores). It must not be the key itself."
             )
         self._validate_params()
+        try:
+            json.dumps(self.extra_body)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"extra_body cannot be written as JSON: {error}.") from error
         parts = urlsplit(self.base_url)
         if parts.username is not None or parts.query:
             raise ValueError(
                 "base_url holds a login or a query; keys belong in the environment variable that"
                 " api_key_env names."
             )
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(parts):
             raise ValueError(
                 f"base_url is {self.base_url!r}; give an address such as 'https://api.openai.com/v1'."
             )
@@ -170,8 +174,10 @@ class OpenAIChat(ChatBackend):
 
     def _cache_key(self, settings):
         """Name what the answers depend on besides image and prompt."""
-        own = [self.base_url, self.model, self.max_image_size, self.image_format, self.extra_body]
-        return json.dumps(["OpenAIChat", *own, settings.max_tokens, settings.temperature])
+        size = None if self.max_image_size is None else int(self.max_image_size)
+        own = [self.base_url, self.model, size, self.image_format, self.extra_body]
+        settings = [settings.max_tokens, settings.temperature]
+        return json.dumps(["OpenAIChat", *own, *settings], sort_keys=True)
 
     def _ask(self, images, prompts, settings, keep):
         """Ask ``prompts[i]`` about ``images[i]``, and call ``keep(i, reply)`` on each reply.
@@ -211,7 +217,12 @@ class OpenAIChat(ChatBackend):
                     return None
             response = self._send(body)
             reply, again = read_response(response)
-            reply = replace(reply, retries=attempt - 1)
+            reply = replace(
+                reply,
+                text=self._without_key(reply.text),
+                reason=self._without_key(reply.reason),
+                retries=attempt - 1,
+            )
             asked = response.retry_after
             if reply.text is not None or not again:
                 return reply
@@ -242,10 +253,9 @@ class OpenAIChat(ChatBackend):
         return {**request, **(self.extra_body or {})}
 
     def _data_url(self, image):
-        size = self.max_image_size
-        if size is not None and max(image.size) > size:
-            image = image.copy()
-            image.thumbnail((size, size))
+        image = image.copy()  # another thread may be asking about the same one
+        if self.max_image_size is not None:
+            image.thumbnail((self.max_image_size, self.max_image_size))
         buffer = io.BytesIO()
         image.save(buffer, self.image_format, quality=90)  # which PNG ignores
         content = base64.b64encode(buffer.getvalue()).decode()
@@ -259,10 +269,19 @@ class OpenAIChat(ChatBackend):
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         response = post(url, body, headers=headers, timeout=self.timeout)
-        # Servers have been seen to quote the key in what they complain of.
-        return (
-            response if key is None else replace(response, body=response.body.replace(key, "***"))
-        )
+        return replace(response, body=self._without_key(response.body))
+
+    def _without_key(self, text):
+        """Blot out the key, which servers have been seen to quote in what they complain of."""
+        key = None if self.api_key_env is None else _read_key(self.api_key_env)
+        return text.replace(key, "***") if text and key else text
+
+
+def _is_address(parts):
+    try:
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
 
 
 def _read_key(name):
