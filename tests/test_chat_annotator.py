@@ -842,6 +842,7 @@ def test_images_that_cannot_be_read(annotator, painter, tmp_path):
         ({"classes": ["re-d", "red"]}, ValueError, "'red' has the same letters as .* 're-d'"),
         ({"questions": "genral-4"}, ValueError, "Did you mean 'general-4'"),
         ({"questions": []}, ValueError, "questions is empty"),
+        ({"questions": None}, ValueError, "questions is None; give one string or a list"),
         ({"questions": ["Which?"]}, ValueError, r"questions\[0\] is 'Which\?'"),
         ({"questions": ["{classes}", "{classes}"]}, ValueError, r"\[1\] repeats questions\[0\]"),
         ({"allow_several": "yes"}, ValueError, "'allow_several' parameter"),
@@ -858,6 +859,7 @@ def test_images_that_cannot_be_read(annotator, painter, tmp_path):
         ({"backend": OpenAIChat("m", base_url="localhost:80")}, ValueError, "give an address"),
         ({"backend": OpenAIChat("m", extra_body={"a": {1}})}, ValueError, "extra_body cannot be"),
         ({"backend": OpenAIChat("m", base_url="http://h:p/v1")}, ValueError, "give an address"),
+        ({"backend": OpenAIChat("m", base_url="http://[:")}, ValueError, "give an address"),
         ({"backend": lambda i, p: "red"}, TypeError, "backend returned str; it must return a list"),
         ({"backend": lambda i, p: ["red"]}, ValueError, "returned 1 answers for 5 images"),
         ({"backend": lambda i, p: [1] * 5}, TypeError, "backend returned 1 for one image"),
@@ -891,6 +893,8 @@ def test_bad_samples(annotator, samples, message):
 def test_a_hosted_model_sees_images_only(server):
     with pytest.raises(ValueError, match="OpenAIChat sees images only"):
         hosted(server).fit(np.zeros((4, 3)))
+    with pytest.raises(ValueError, match="OpenAIChat sees images only"):
+        hosted(server).fit(X).transform(np.zeros((4, 3)))
     with pytest.raises(ValueError, match="X has 2 features, but ChatPartialAnnotator is expecting"):
         ChatPartialAnnotator(NAMES, backend=tell_sign).fit(np.ones((4, 3))).predict(np.ones((4, 2)))
 

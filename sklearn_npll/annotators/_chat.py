@@ -34,9 +34,10 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
     """Annotate images with candidate labels by asking a chat model questions in words.
 
     A chat model that sees images, such as LLaVA [1]_ or GPT-4o, is shown the names of the classes
-    with every question, and names one of them, or several if it is in doubt. All classes named in the answers to an image are its candidates, so they are
-    few where the answers agree and many where they do not. The first class of each answer is its
-    vote. An answer that names none abstains; where all abstain, all classes are candidates.
+    with every question, and names one of them, or several if it is in doubt. All classes named in
+    the answers to an image are its candidates, so they are few where the answers agree and many
+    where they do not. The first class of each answer is its vote. An answer that names none
+    abstains; where all abstain, all classes are candidates.
 
     ``transform`` costs nothing: it returns a :class:`~sklearn_npll.PartialLabels` that asks the
     first time its candidates are used, so predicting with a pipeline does not. And
@@ -237,11 +238,6 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
         classes, questions = np.asarray(labels), resolve_questions(self.questions)
         backend = as_backend(self.backend)
         X = self._check_X(X, reset=True)
-        if not is_image_data(X) and not backend._takes_features:
-            raise ValueError(
-                f"X has {X.ndim} dimensions, but {type(backend).__name__} sees images only: arrays"
-                " of shape (n, H, W) or (n, H, W, channels), paths, PIL images, ..."
-            )
         codes = self._trusted_codes(X, classes, y, known_labels)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         # Equal numbers of any type are equal settings, so that a cache knows them.
@@ -275,6 +271,16 @@ class ChatPartialAnnotator(TagsMixin, PartialAnnotatorMixin, TransformerMixin, B
             verbose=bool(self.verbose),
             usage=self.usage_,
         )
+
+    def _check_X(self, X, reset=False):
+        X = super()._check_X(X, reset=reset)
+        backend = as_backend(self.backend) if reset else self._asked["backend"]
+        if not is_image_data(X) and not backend._takes_features:
+            raise ValueError(
+                f"X has {X.ndim} dimensions, but {type(backend).__name__} sees images only: arrays"
+                " of shape (n, H, W) or (n, H, W, channels), paths, PIL images, ..."
+            )
+        return X
 
     @property
     def _shared_by_clones(self):
@@ -370,9 +376,10 @@ class _ChatPlan:
         found = {} if cache is None else cache.get(keys.values())
         # Each question once an image, however often this occurs; in the order of the questions,
         # so that one function call, or batch of a local model, has the same for many images.
-        todo = {
-            keys[at]: at for at in sorted(keys, key=lambda at: at[::-1]) if keys[at] not in found
-        }
+        todo = {}
+        for at in sorted(keys, key=lambda at: at[::-1]):
+            if keys[at] not in found:
+                todo.setdefault(keys[at], at)
         self.usage["cached"] += len(keys) - len(todo)
         progress.update(len(keys) - len(todo))
         todo, lock = list(todo.items()), threading.Lock()

@@ -148,13 +148,12 @@ class OpenAIChat(ChatBackend):
             json.dumps(self.extra_body)
         except (TypeError, ValueError) as error:
             raise ValueError(f"extra_body cannot be written as JSON: {error}.") from error
-        parts = urlsplit(self.base_url)
-        if parts.username is not None or parts.query:
+        if "@" in self.base_url or "?" in self.base_url:
             raise ValueError(
                 "base_url holds a login or a query; keys belong in the environment variable that"
                 " api_key_env names."
             )
-        if not _is_address(parts):
+        if not _is_address(self.base_url):
             raise ValueError(
                 f"base_url is {self.base_url!r}; give an address such as 'https://api.openai.com/v1'."
             )
@@ -277,10 +276,11 @@ class OpenAIChat(ChatBackend):
         return text.replace(key, "***") if text and key else text
 
 
-def _is_address(parts):
+def _is_address(url):
     try:
+        parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
+    except ValueError:  # an unclosed bracket, a port that is no number
         return False
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import string
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,8 @@ def resolve_questions(questions):
                 " {options}."
             )
         return [questions]
+    if isinstance(questions, Set) or not isinstance(questions, Iterable):
+        raise ValueError(f"questions is {questions!r}; give one string or a list of them.")
     questions = list(questions)
     if not questions:
         raise ValueError("questions is empty; give at least one, such as 'Which of {classes}?'.")
