@@ -62,6 +62,7 @@ LETTERS = {"A": DRESS, "B": SHIRT, "C": TEE, "D": BOOT}
         ("Dress and boot are unlikely, so the final answer is **shirt**.", [SHIRT]),
         ("<think>A boot? No, a dress.</think>\n\nshirt", [SHIRT]),
         ("a boot, I suppose</think> shirt", [SHIRT]),
+        ("<think>It may be a boot, as", []),
         # lists
         ("1. shirt 2. dress", [SHIRT, DRESS]),
         ("1) Dress\n2) T-shirt\n3) Shirt", [DRESS, TEE, SHIRT]),

@@ -31,7 +31,7 @@ class AnswerCache:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     cache = AnswerCache(folder, "my model")
-    ...     cache.put("a", "shirt")
+    ...     cache.put({"a": "shirt"})
     ...     cache.get(["a", "b"])
     {'a': 'shirt'}
     """
@@ -69,18 +69,16 @@ class AnswerCache:
                 found.update(connection.execute(query, part))
         return found
 
-    def put(self, key, text):
-        """Store an answer; it is on the disk when this returns.
+    def put(self, answers):
+        """Store answers; they are on the disk when this returns.
 
         Parameters
         ----------
-        key : str
-            The key.
-        text : str
-            The answer.
+        answers : dict of str to str
+            Answer of each key.
         """
         with self._connect() as connection:
-            connection.execute("INSERT OR REPLACE INTO answer VALUES (?, ?)", (key, text))
+            connection.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?)", answers.items())
 
     @contextmanager
     def _connect(self):

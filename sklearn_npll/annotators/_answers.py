@@ -4,11 +4,11 @@ import json
 import re
 import unicodedata
 from functools import cached_property, lru_cache
+from itertools import islice
 
 import numpy as np
 
 _WORD = re.compile(r"[^\W_]+")
-_THOUGHTS = re.compile(r"(?s)<think>.*?</think>|^.*</think>")
 _NUMBERING = re.compile(r"(?<!\S)(\d{1,3})[.)](?:\s+|(?=[^\W\d]))")
 _ANSWER_KEYS = re.compile(r"(?i)(?:.*_)?(?:answer|label|class|category|choice|prediction)(?:es|s)?")
 # What follows is the answer, and what precedes it the way there.
@@ -82,7 +82,8 @@ def parse_answer(text, names, *, options=None, match=None):
     []
     """
     index = index_names(tuple(map(tuple, names)))
-    text = _strip_accents(_THOUGHTS.sub(" ", text)).strip()
+    text = text.rpartition("</think>")[2].partition("<think>")[0]
+    text = _strip_accents(text).strip()
     text = re.sub(r"\s[-–—]+\s|[–—]", ", ", text.replace("’", "'"))
     text = re.sub(r"[<>]", " ", text)  # kept for the marks
     readings = [*_read_json(text), _strip_numbering(text)]
@@ -275,7 +276,7 @@ def _other_number(word):
 
 def _read_json(text):
     """The strings of the first JSON list or object of a text, one a line; nothing without one."""
-    for start in re.finditer(r"[\[{]", text):
+    for start in islice(re.finditer(r"[\[{]", text), 10):
         try:
             value, _ = json.JSONDecoder().raw_decode(text, start.start())
         except (ValueError, RecursionError):

@@ -384,19 +384,21 @@ class _ChatPlan:
         progress.update(len(keys) - len(todo))
         todo, lock = list(todo.items()), threading.Lock()
 
-        def keep(i, reply):
-            key, (row, _) = todo[i]
+        def keep(replies):
             with lock:
-                _count(self.usage, reply, self.backend)
-                progress.update()
-            if reply.text is None:
-                if reply.fatal or not self.skip:
-                    raise ChatError(f"{reply.reason}. {_remedy(reply, cache)}", row)
-                failed.append(ChatError(reply.reason, row))
-                return
+                for reply in replies.values():
+                    _count(self.usage, reply, self.backend)
+                progress.update(len(replies))
+            new = {todo[i][0]: reply.text for i, reply in replies.items() if reply.text is not None}
             if cache is not None:
-                cache.put(key, reply.text)
-            found[key] = reply.text
+                cache.put(new)
+            found.update(new)
+            for i, reply in replies.items():
+                row = todo[i][1][0]
+                if reply.text is None and (reply.fatal or not self.skip):
+                    raise ChatError(f"{reply.reason}. {_remedy(reply, cache)}", row)
+                if reply.text is None:
+                    failed.append(ChatError(reply.reason, row))
 
         self.backend._ask(
             [batch[row] for _, (row, _) in todo],

@@ -45,7 +45,7 @@ class Reply:
     retries : int, default=0
         Attempts beyond the first.
     reason : str, default=""
-        Why there is no answer.
+        Why there is no answer, if there is none.
     fatal : bool, default=False
         Whether no other question would be answered either.
     """
@@ -81,7 +81,7 @@ class ChatBackend(BaseEstimator):
     """What :class:`ChatPartialAnnotator` needs of a source of answers.
 
     A subclass defines ``_ask(images, prompts, settings, keep)``, which asks ``prompts[i]`` about
-    ``images[i]`` and calls ``keep(i, reply)`` with each `Reply` at once, from any thread; and
+    ``images[i]`` and calls ``keep({i: reply, ...})`` on each `Reply` at once, from any thread; and
     ``_cache_key(settings)``, which names all that answers depend on besides image and prompt.
     """
 
@@ -135,13 +135,14 @@ class FunctionChat(ChatBackend):
                 )
             if len(answers) != len(rows):
                 raise ValueError(f"backend returned {len(answers)} answers for {len(rows)} images.")
-            for i, answer in zip(rows, answers):
+            for answer in answers:
                 if answer is not None and not isinstance(answer, str):
                     raise TypeError(
                         f"backend returned {answer!r} for one image; an answer is a string, or"
                         " None if there is none."
                     )
-                keep(i, Reply(answer, reason="" if answer else "the backend returned None"))
+            why = "the backend returned None"
+            keep({i: Reply(answer, reason=why) for i, answer in zip(rows, answers)})
 
 
 def as_backend(backend):

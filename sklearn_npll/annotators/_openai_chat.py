@@ -179,9 +179,9 @@ class OpenAIChat(ChatBackend):
         return json.dumps(["OpenAIChat", *own, *settings], sort_keys=True)
 
     def _ask(self, images, prompts, settings, keep):
-        """Ask ``prompts[i]`` about ``images[i]``, and call ``keep(i, reply)`` on each reply.
+        """Ask ``prompts[i]`` about ``images[i]``, and call ``keep({i: reply})`` on each reply.
 
-        ``keep`` is called at once, from the thread that asked. If it raises, or the main thread is
+        It is called at once, from the thread that asked. If it raises, or the main thread is
         interrupted, no further question is asked, and those under way are waited for and kept.
         """
         stop = threading.Event()
@@ -192,7 +192,7 @@ class OpenAIChat(ChatBackend):
             reply = self._ask_one(images[i], prompts[i], settings, stop)
             try:
                 if reply is not None:
-                    keep(i, reply)
+                    keep({i: reply})
             except BaseException:
                 stop.set()  # now, as this thread is about to take the next question
                 raise

@@ -81,14 +81,13 @@ class TransformersChat(ChatBackend):
         return json.dumps(["TransformersChat", model, self.revision, self.dtype, *how])
 
     def _ask(self, images, prompts, settings, keep):
-        """Ask ``prompts[i]`` about ``images[i]``, and call ``keep(i, reply)`` after each batch."""
+        """Ask ``prompts[i]`` about ``images[i]``, and call ``keep`` after each batch."""
         for start in range(0, len(images), self.batch_size):
             rows = range(start, min(start + self.batch_size, len(images)))
             replies = self._generate(
                 [images[i] for i in rows], [prompts[i] for i in rows], settings
             )
-            for i, reply in zip(rows, replies):
-                keep(i, reply)
+            keep(dict(zip(rows, replies)))
 
     def _generate(self, images, prompts, settings):
         import torch
