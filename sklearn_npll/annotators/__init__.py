@@ -1,7 +1,19 @@
 """Annotators: transformers that turn unlabelled samples into candidate labels."""
 
+from ._chat import ChatPartialAnnotator
+from ._chat_backends import ChatError
 from ._conformal import ConformalPartialAnnotator
 from ._ensemble import EnsemblePartialAnnotator
+from ._openai_chat import OpenAIChat
+from ._transformers_chat import TransformersChat
 from ._vlm_annotator import VLMPartialAnnotator
 
-__all__ = ["ConformalPartialAnnotator", "EnsemblePartialAnnotator", "VLMPartialAnnotator"]
+__all__ = [
+    "ChatError",
+    "ChatPartialAnnotator",
+    "ConformalPartialAnnotator",
+    "EnsemblePartialAnnotator",
+    "OpenAIChat",
+    "TransformersChat",
+    "VLMPartialAnnotator",
+]

@@ -9,6 +9,7 @@ from scipy import sparse as sp
 
 from .._images import is_image_data, n_images
 from .._rules import BATCH_RULES, candidates_from_scores, union_candidates
+from ._base import trust_labels
 from ._cache import EmbeddingCache
 from ._encoding import (
     UserEncoder,
@@ -194,9 +195,7 @@ class AnnotationPlan:
             rows = slice(start, start + step)
             block = self._apply_rule(votes[rows], scores[rows])
             if codes is not None:
-                known = np.flatnonzero(codes[rows] >= 0)
-                block[known] = False
-                block[known, codes[rows][known]] = True
+                block = trust_labels(block, codes[rows])
             blocks.append(block if n_classes < _SPARSE_FROM else sp.csr_array(block))
         return (np.concatenate if n_classes < _SPARSE_FROM else sp.vstack)(blocks)
 
