@@ -119,6 +119,8 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
     features, and ``_score``, to judge new rows otherwise than by their probabilities.
     """
 
+    _parameter_constraints: dict = {}
+
     @fit_context(prefer_skip_nested_validation=False)  # nested estimators are the user's
     def fit(self, X, y=None):
         """Detect the rows whose labels are wrong.
@@ -258,10 +260,10 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
 
     def _encode(self, X, y):
         n_classes = len(self.classes_)
-        if sp.issparse(y) or (np.ndim(y) == 2 and np.shape(y)[1] > 1):
-            if y_columns(y) != n_classes:
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            if np.shape(y)[1] != n_classes:
                 raise ValueError(
-                    f"y has {y_columns(y)} columns, but {type(self).__name__} was fitted with "
+                    f"y has {np.shape(y)[1]} columns, but {type(self).__name__} was fitted with "
                     f"{n_classes} classes"
                 )
             candidates = PartialLabels.from_candidates(y).toarray()
@@ -277,11 +279,6 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
 
     def _tag_values(self):
         return {"target_tags.required": True, "input_tags.allow_nan": False}
-
-
-def y_columns(y):
-    """Return the number of columns of a dense or sparse matrix."""
-    return y.shape[1] if hasattr(y, "shape") else np.shape(y)[1]
 
 
 def _settle(score, problem):
