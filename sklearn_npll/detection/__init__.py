@@ -1,5 +1,14 @@
 """Detectors of noisy labels: which rows of an annotator's labels can be believed."""
 
+from ._annotator import CLIPCleanerDetector, LabelMatchDetector
 from ._base import BaseNoiseDetector
+from ._model_free import ConfidentLearningDetector, NeighborVoteDetector, SmallLossDetector
 
-__all__ = ["BaseNoiseDetector"]
+__all__ = [
+    "BaseNoiseDetector",
+    "CLIPCleanerDetector",
+    "ConfidentLearningDetector",
+    "LabelMatchDetector",
+    "NeighborVoteDetector",
+    "SmallLossDetector",
+]

@@ -18,37 +18,7 @@ from .._inputs import (
 )
 from .._messages import did_you_mean
 from .._partial_labels import PartialLabels, _take
-
-
-def candidate_mass(proba, candidates):
-    """Return the probability that the truth is a candidate: the sum over the set.
-
-    Parameters
-    ----------
-    proba : ndarray of shape (n_samples, n_classes)
-    candidates : bool ndarray of shape (n_samples, n_classes)
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        At most 1, whatever the rounding.
-    """
-    return np.minimum(np.where(candidates, proba, 0.0).sum(axis=1), 1.0)
-
-
-def best_candidate(proba, candidates):
-    """Return the index of the most probable candidate of each row, the first of equal ones.
-
-    Parameters
-    ----------
-    proba : ndarray of shape (n_samples, n_classes)
-    candidates : bool ndarray of shape (n_samples, n_classes)
-
-    Returns
-    -------
-    int ndarray of shape (n_samples,)
-    """
-    return np.where(candidates, proba, -np.inf).argmax(axis=1)
+from ._rules import candidate_mass
 
 
 def align_classes(problem, classes, owner):
