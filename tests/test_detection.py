@@ -1,12 +1,15 @@
 """Detectors of noisy labels: their rules by hand, and as estimators."""
 
 import numpy as np
+import pytest
 from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll.detection import (
     CLIPCleanerDetector,
     ConfidentLearningDetector,
+    DeFTClassifier,
     LabelMatchDetector,
     NeighborVoteDetector,
     SmallLossDetector,
@@ -36,4 +39,15 @@ CHECKED = [
 
 @parametrize_with_checks([*CHECKED, ConfidentLearningDetector()])
 def test_common_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.filterwarnings("ignore:fewer than min_per_class:UserWarning")
+@parametrize_with_checks(
+    [
+        DeFTClassifier(NeighborVoteDetector(), LogisticRegression()),
+        DeFTClassifier(SmallLossDetector(random_state=0), LogisticRegression(), use="weights"),
+    ]
+)
+def test_common_checks_of_the_classifier(estimator, check):
     check(estimator)

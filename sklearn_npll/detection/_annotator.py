@@ -12,6 +12,7 @@ from .._evidence import annotator_shares
 from .._images import check_collection, check_not_empty, is_image_data
 from .._inputs import Problem, check_features
 from .._partial_labels import PartialLabels
+from ..baselines._classic import restrict
 from ._base import BaseNoiseDetector, align_classes
 from ._rules import (
     LossMixture,
@@ -259,8 +260,11 @@ class CLIPCleanerDetector(AnnotatorDetector):
 
     The published method is for single labels. With several candidates, the probability of a label
     is the sum over the candidates, and the class of a row, within which losses are compared, is the
-    candidate that the model in question finds most probable. How classes are described to a
-    vision-language model is up to the annotator. `predict_proba` returns the mean of both models.
+    candidate that the model in question finds most probable. The classifier learns from a row for
+    each candidate, weighted by its share in the annotator's probabilities.
+
+    How classes are described to a vision-language model is up to the annotator. `predict_proba`
+    returns the mean of both models.
 
     References
     ----------
@@ -319,11 +323,12 @@ class CLIPCleanerDetector(AnnotatorDetector):
         estimator = self.estimator
         if estimator is None:
             estimator = LogisticRegression(class_weight="balanced", max_iter=1000)
-        self.estimator_ = fit_on_candidates(estimator, features, candidates)
+        weights = restrict(zero_shot, candidates)
+        self.estimator_ = fit_on_candidates(estimator, features, weights)
         if self.cv is None:
             learnt = predict_columns(self.estimator_, features, len(self.classes_))
         else:
-            learnt = cross_val_proba(estimator, features, candidates, self.cv)
+            learnt, _ = cross_val_proba(estimator, features, weights, self.cv)
         self._mixtures = [
             _fit_class_mixtures(proba, candidates, rng) for proba in (zero_shot, learnt)
         ]

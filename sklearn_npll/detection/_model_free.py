@@ -9,12 +9,12 @@ from sklearn.utils import check_random_state
 from .._compat import HasMethods, Interval, StrOptions
 from .._inputs import check_features
 from .._messages import name_rows
+from ..baselines._classic import restrict
 from ._base import BaseNoiseDetector
 from ._rules import (
     LossMixture,
     candidate_loss,
     candidate_mass,
-    candidate_shares,
     label_match,
     neighbor_votes,
 )
@@ -29,11 +29,12 @@ class _CrossValidatedDetector(BaseNoiseDetector):
         "cv": ["cv_object"],
     }
 
-    def _cross_validate(self, data, candidates):
+    def _cross_validate(self, data, candidates, n_rounds=1):
         """Set `estimator_`, trained on all rows, and return probabilities of each by others."""
         estimator = default_estimator() if self.estimator is None else self.estimator
-        proba = cross_val_proba(estimator, data, candidates, self.cv)
-        self.estimator_ = fit_on_candidates(estimator, data, candidates)
+        weights = restrict(candidates, candidates)
+        proba, weights = cross_val_proba(estimator, data, weights, self.cv, n_rounds)
+        self.estimator_ = fit_on_candidates(estimator, data, weights)
         return proba
 
     def _predict_proba(self, X):
@@ -55,6 +56,9 @@ class SmallLossDetector(_CrossValidatedDetector):
         logistic regression with ``C=0.05`` on standardised features.
     cv : int, cross-validation generator or None, default=3
         Folds, by which each row is predicted once. None is scikit-learn's default.
+    n_rounds : int, default=3
+        Rounds of cross-validation for sets of several candidates, after each of which the
+        candidates are weighted by the predictions.
     clean_threshold : float in [0, 1], default=0.5
         Clean probability above which a label is believed.
     random_state : int, RandomState instance or None, default=None
@@ -85,8 +89,9 @@ class SmallLossDetector(_CrossValidatedDetector):
 
     Notes
     -----
-    The classifier learns from a set of candidates as from one row for each of them, weighted by one
-    over their number. `score_noise` compares new rows by `estimator_` with the same Gaussians.
+    The classifier learns from a set of candidates as from one row for each of them. Their weights
+    are equal at first and then, as in PRODEN, the predictions restricted to the set. `score_noise`
+    compares the losses of new rows by `estimator_` with the same Gaussians.
 
     References
     ----------
@@ -109,20 +114,22 @@ class SmallLossDetector(_CrossValidatedDetector):
 
     _parameter_constraints: dict = {
         **_CrossValidatedDetector._parameter_constraints,
+        "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "clean_threshold": [Interval(Real, 0, 1, closed="both")],
         "random_state": ["random_state"],
     }
 
-    def __init__(self, estimator=None, *, cv=3, clean_threshold=0.5, random_state=None):
+    def __init__(self, estimator=None, *, cv=3, n_rounds=3, clean_threshold=0.5, random_state=None):
         self.estimator = estimator
         self.cv = cv
+        self.n_rounds = n_rounds
         self.clean_threshold = clean_threshold
         self.random_state = random_state
 
     def _fit_scores(self, problem):
         labelled = ~problem.candidates.all(axis=1)
         candidates = problem.candidates[labelled]
-        proba = self._cross_validate(problem.data[labelled], candidates)
+        proba = self._cross_validate(problem.data[labelled], candidates, self.n_rounds)
         loss, judged = candidate_loss(proba, candidates), ~problem.known[labelled]
         self._mixture = LossMixture(check_random_state(self.random_state)).fit(loss[judged])
         score = np.zeros(len(labelled))
@@ -207,7 +214,7 @@ class NeighborVoteDetector(BaseNoiseDetector):
                 f"{type(self).__name__} needs at least 2 rows with a label to vote; got 1"
             )
         self._neighbors = NearestNeighbors(metric=self.metric).fit(problem.data[labelled])
-        self._shares = candidate_shares(candidates)
+        self._shares = restrict(candidates, candidates)
         votes = self._vote(None, min(self.n_neighbors, len(candidates) - 1))
         mask, score = np.zeros(len(labelled), dtype=bool), np.zeros(len(labelled))
         mask[labelled] = label_match(votes, candidates)

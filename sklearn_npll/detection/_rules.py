@@ -88,20 +88,6 @@ def consistency(proba, candidates):
     return np.minimum(candidate_mass(proba, candidates) / proba.max(axis=1), 1.0)
 
 
-def candidate_shares(candidates):
-    """Give the candidates of each row equal weights of sum 1.
-
-    Parameters
-    ----------
-    candidates : bool ndarray of shape (n, C)
-
-    Returns
-    -------
-    ndarray of shape (n, C)
-    """
-    return candidates / candidates.sum(axis=1, keepdims=True)
-
-
 def neighbor_votes(neighbors, shares):
     """Average the labels of neighbours.
 

@@ -8,7 +8,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
-from ._rules import candidate_shares
+from ..baselines._classic import restrict
 
 
 def default_estimator():
@@ -44,25 +44,26 @@ def weight_name(estimator):
     return f"{prefix}sample_weight"
 
 
-def fit_on_candidates(estimator, data, candidates):
-    """Fit a clone on every row once for each of its candidates, with weights of sum 1 a row.
+def fit_on_candidates(estimator, data, weights):
+    """Fit a clone on every row once for each of its candidates, weighted.
 
     Parameters
     ----------
     estimator : estimator
     data : ndarray of shape (n, n_features)
-    candidates : bool ndarray of shape (n, C)
+    weights : ndarray of shape (n, C)
+        Rows of sum 1, 0 outside the candidates.
 
     Returns
     -------
     estimator
-        Fitted; its classes are columns of `candidates`.
+        Fitted; its classes are columns of `weights`.
     """
-    rows, codes = np.nonzero(candidates)
+    rows, codes = np.nonzero(weights)
     if len(rows) == len(data):  # single labels, which any estimator can learn from
         return clone(estimator).fit(data, codes)
-    weights = {weight_name(estimator): candidate_shares(candidates)[rows, codes]}
-    return clone(estimator).fit(data[rows], codes, **weights)
+    sample_weight = {weight_name(estimator): weights[rows, codes]}
+    return clone(estimator).fit(data[rows], codes, **sample_weight)
 
 
 def predict_columns(estimator, data, n_classes):
@@ -72,35 +73,43 @@ def predict_columns(estimator, data, n_classes):
     return proba
 
 
-def cross_val_proba(estimator, data, candidates, cv):
+def cross_val_proba(estimator, data, weights, cv, n_rounds=1):
     """Predict each row by a clone that was not trained on it.
 
     Parameters
     ----------
     estimator : estimator
     data : ndarray of shape (n, n_features)
-    candidates : bool ndarray of shape (n, C)
+    weights : ndarray of shape (n, C)
+        Of the candidates: rows of sum 1, 0 elsewhere.
     cv : int or cross-validation generator
-        Each row must be in one test set. Folds of a number are stratified by the first candidate.
+        Each row must be in one test set. Folds of a number are stratified by the largest weight.
+    n_rounds : int, default=1
+        After each round the candidates are weighted by the predictions. Single labels take one.
 
     Returns
     -------
-    ndarray of shape (n, C)
+    proba : ndarray of shape (n, C)
+    weights : ndarray of shape (n, C)
+        What another round would start from.
 
     Raises
     ------
     ValueError
         If a row is in no or in several test sets.
     """
-    labels = candidates.argmax(axis=1)
-    proba, n_tests = np.zeros(candidates.shape), np.zeros(len(data), dtype=int)
-    for train, test in check_cv(cv, labels, classifier=True).split(data, labels):
-        model = fit_on_candidates(estimator, data[train], candidates[train])
-        proba[test] = predict_columns(model, data[test], candidates.shape[1])
-        n_tests[test] += 1
-    if (n_tests != 1).any():
+    candidates, labels = weights > 0, weights.argmax(axis=1)
+    folds = list(check_cv(cv, labels, classifier=True).split(data, labels))
+    tested = np.concatenate([test for _, test in folds])
+    if len(tested) != len(data) or len(np.unique(tested)) != len(data):
         raise ValueError(
             f"cv={cv!r} does not put every row into exactly one test set, as KFold and "
             "StratifiedKFold do"
         )
-    return proba
+    proba = np.empty(weights.shape)
+    for _ in range(n_rounds if candidates.sum() > len(data) else 1):
+        for train, test in folds:
+            model = fit_on_candidates(estimator, data[train], weights[train])
+            proba[test] = predict_columns(model, data[test], weights.shape[1])
+        weights = restrict(proba, candidates)
+    return proba, weights
