@@ -9,7 +9,7 @@ from sklearn.utils import assert_all_finite, check_random_state
 
 from .._compat import HasMethods, Interval
 from .._evidence import annotator_shares
-from .._images import check_collection, check_not_empty, is_image_data
+from .._images import check_collection, check_not_empty, is_image_data, n_images
 from .._inputs import Problem, check_features
 from .._partial_labels import PartialLabels
 from ..baselines._classic import restrict
@@ -70,6 +70,7 @@ class AnnotatorDetector(BaseNoiseDetector):
     def _check_problem(self, X, y):
         problem = super()._check_problem(X, y)
         if self.annotator is None:
+            vars(self).pop("annotator_", None)  # of an earlier fit
             return problem
         self.annotator_ = fitted_annotator(self.annotator, problem.data)
         return align_classes(problem, np.asarray(self.annotator_.classes_), "the annotator")
@@ -90,12 +91,12 @@ class AnnotatorDetector(BaseNoiseDetector):
     def _zero_shot(self, data, scores, votes):
         """Return the annotator's probabilities (n, C), in the order of its classes."""
         n_classes = len(self.classes_)
-        if self.annotator is not None:
+        if hasattr(self, "annotator_"):
             scores = np.asarray(self.annotator_.predict_proba(data))
-            if scores.ndim != 2 or scores.shape[1] != n_classes:
+            if scores.shape != (n_images(data), n_classes):
                 raise ValueError(
-                    f"predict_proba of the annotator returned the shape {scores.shape}, but its "
-                    f"classes_ are {n_classes}"
+                    f"predict_proba of the annotator returned the shape {scores.shape} for "
+                    f"{n_images(data)} samples and {n_classes} classes_"
                 )
             assert_all_finite(scores, input_name="the annotator's probabilities")
         elif scores is None and votes is None:
@@ -112,7 +113,7 @@ class AnnotatorDetector(BaseNoiseDetector):
         if isinstance(X, PartialLabels):
             labels, X = X, X.data
         self._check_samples(X, reset=False)
-        if self.annotator is not None:
+        if hasattr(self, "annotator_"):
             fitted_annotator(self.annotator_, X)  # which wants samples
         elif labels is not None:
             parts = (labels.toarray(), labels.known, labels.scores, labels.votes)

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from .._compat import TagsMixin, fit_context
 from .._inputs import (
     Problem,
+    _as_array,
     as_labels,
     check_features,
     check_problem,
@@ -87,6 +88,47 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
     :class:`~sklearn_npll._inputs.Problem` and returns the mask and the clean score of all its
     rows, and ``_predict_proba(X)``. It may also override ``_check_samples``, to accept more than
     features, and ``_score``, to judge new rows otherwise than by their probabilities.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Names of the classes.
+    clean_mask_ : bool ndarray of shape (n_samples,)
+        Rows whose labels are believed. Known rows always, rows without a label never.
+    clean_score_ : ndarray of shape (n_samples,)
+        How likely the labels are clean, in [0, 1]; 1 for known rows, 0 for rows without a label.
+    noise_score_ : ndarray of shape (n_samples,)
+        ``1 - clean_score_``.
+    n_features_in_ : int
+        Number of features; only for features.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, if X has string column names.
+
+    See Also
+    --------
+    DeFTClassifier : Trains a classifier on the rows that a detector believes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_npll.detection import BaseNoiseDetector
+    >>> class SignDetector(BaseNoiseDetector):
+    ...     def _fit_scores(self, problem):
+    ...         score = self._proba(problem.data)[problem.candidates]
+    ...         return score > 0.5, score
+    ...
+    ...     def _predict_proba(self, X):
+    ...         return self._proba(self._check_samples(X, reset=False))
+    ...
+    ...     def _proba(self, data):
+    ...         return np.where(np.arange(2) == (data[:, :1] > 0), 0.9, 0.1)
+    >>> detector = SignDetector().fit([[-1.0], [2.0], [3.0]], ["minus", "plus", "minus"])
+    >>> detector.clean_mask_
+    array([ True,  True, False])
+    >>> detector.fit_resample([[-1.0], [2.0], [3.0]], ["minus", "plus", "minus"])
+    ([[-1.0], [2.0]], ['minus', 'plus'])
+    >>> detector.score_noise([[5.0]], ["minus"]).round(1)
+    array([0.9])
     """
 
     _parameter_constraints: dict = {}
@@ -230,10 +272,11 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
 
     def _encode(self, X, y):
         n_classes = len(self.classes_)
-        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
-            if np.shape(y)[1] != n_classes:
+        y = y if sp.issparse(y) else _as_array(y)
+        if y.ndim == 2 and y.shape[1] > 1:
+            if y.shape[1] != n_classes:
                 raise ValueError(
-                    f"y has {np.shape(y)[1]} columns, but {type(self).__name__} was fitted with "
+                    f"y has {y.shape[1]} columns, but {type(self).__name__} was fitted with "
                     f"{n_classes} classes"
                 )
             candidates = PartialLabels.from_candidates(y).toarray()
