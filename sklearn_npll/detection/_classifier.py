@@ -223,7 +223,8 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         return np.where(labelled, codes, -1)
 
     def _enough(self, mask, codes):
-        """Add the best rows of classes of which too few are clean."""
+        """Add the best rows of classes of which too few are clean, of those with a label."""
+        mask = mask & (codes >= 0)
         kept = add_best(mask, self.detector_.clean_score_, codes, self.min_per_class)
         added = np.unique(codes[kept & ~mask])
         if len(added):
