@@ -120,8 +120,10 @@ def load_caltech(seed, n_train, n_test):
     """One CLIP annotates; the features are log-probabilities of another."""
     with np.load(_shared("clip", "caltech101_softmax.npz")) as raw:
         y, scores, other = raw["y"], raw["vitb32"], raw["vitb16"]
-    X = np.log(np.maximum(other.astype(np.float64), 1e-12))
-    return _split(X, y, scores, seed, n_train, n_test)
+    data = _split(np.log(np.maximum(other, 1e-12)), y, scores, seed, n_train, n_test)
+    scaler = StandardScaler().fit(data.X)
+    data.X, data.X_test = scaler.transform(data.X), scaler.transform(data.X_test)
+    return data
 
 
 def load_cifar10_clip(seed, n_train, n_test):
@@ -272,7 +274,9 @@ def run_all(args, report=print):
                         continue
                     with warnings.catch_warnings():
                         # few rows a class: folds without it, and classes of which none is clean
-                        warnings.filterwarnings("ignore", "The least populated class|fewer than")
+                        warnings.filterwarnings(
+                            "ignore", "The least populated|fewer than|May not flag"
+                        )
                         row = run(data, noisy, detector, seed, args.coreg)
                     found.append({**cell, "noise_rate": float(np.mean(noisy != data.y)), **row})
                     report(json.dumps({k: _rounded(v) for k, v in found[-1].items()}))

@@ -350,6 +350,13 @@ def test_annotators_that_do_not_suit():
         detector.predict_proba(bare)
 
 
+def test_a_frozen_annotator_comes_through_a_clone():
+    frozen = pytest.importorskip("sklearn.frozen")
+    trained = LogisticRegression().fit(X, NAMES[T])
+    detector = clone(LabelMatchDetector(frozen.FrozenEstimator(trained))).fit(X, NAMES[NOISY])
+    assert_array_equal(detector.clean_mask_, trained.predict(X) == NAMES[NOISY])
+
+
 def test_clip_cleaner_by_hand():
     labels = PartialLabels.from_candidates(np.eye(3)[NOISY])
     labels = PartialLabels(X, labels.classes, labels.candidates, scores=SCORES + X[:, :1] ** 2 / 99)

@@ -229,8 +229,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         """
         self.fit(X, y)
         rows = np.flatnonzero(self.clean_mask_)
-        X, y = (part.tocsr() if sp.issparse(part) else part for part in (X, y))
-        return _take(X, rows), _take(y, rows)
+        return _take(X, rows), _take(y.tocsr() if sp.issparse(y) else y, rows)
 
     @abstractmethod
     def _fit_scores(self, problem):
