@@ -273,7 +273,7 @@ default="prune_by_noise_rate"
 
     Notes
     -----
-    Needs ``pip install cleanlab``, which is under the AGPL.
+    Needs ``pip install cleanlab``.
 
     References
     ----------
