@@ -38,6 +38,7 @@ from sklearn_npll._neural import _base
 from sklearn_npll._neural._checkpoint import fingerprint
 from sklearn_npll._neural._net import cosine_factor
 from sklearn_npll.coreg._classifier import annotator_labels, effective_classes, resolve_prior
+from sklearn_npll.detection import NeighborVoteDetector
 from sklearn_npll.model_selection import (
     approximated_accuracy_scorer,
     covering_rate_scorer,
@@ -1281,6 +1282,7 @@ CHANGES = {
     "variant": "paper",
     "prior": None,
     "loss_window": 1,
+    "division": NeighborVoteDetector(metric="euclidean"),
     "clean_threshold": 0.9,
     "co_labelling": "own",
     "n_weak_views": 1,

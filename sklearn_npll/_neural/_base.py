@@ -329,7 +329,8 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         net = self._make_net(data, training, seed, device)
         data_key = None
         if self.warm_start or self.checkpoint_dir is not None:
-            data_key = fingerprint(data, training.candidates, training.known, training.scores)
+            parts = (training.candidates, training.known, training.scores, training.clean)
+            data_key = fingerprint(data, *parts)
         previous = self._previous_state(data_key)
         checkpoint = state = None
         if self.checkpoint_dir is not None:

@@ -35,6 +35,8 @@ class TrainingData:
         Class indices of the evaluation rows.
     scores : Tensor of shape (n, C) or None
         The annotator's probabilities.
+    clean : Tensor of shape (n,) or None
+        Clean probabilities of the rows, where they are settled before the training.
     """
 
     views: object
@@ -44,6 +46,7 @@ class TrainingData:
     eval_views: object = None
     eval_labels: object = None
     scores: object = None
+    clean: object = None
 
     def __len__(self):
         return len(self.candidates)

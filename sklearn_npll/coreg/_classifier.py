@@ -5,10 +5,13 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from sklearn import config_context
+from sklearn.base import clone
 
-from .._compat import Interval, StrOptions
+from .._compat import HasMethods, Interval, StrOptions
 from .._evidence import annotator_shares, are_probabilities
 from .._neural._base import PairClassifier, learner
+from .._partial_labels import PartialLabels
 from ._net import CoRegNet
 
 # Share of the classes that must effectively be named for the classes to be taken as balanced.
@@ -112,6 +115,40 @@ def resolve_prior(prior, labels, candidates):
     return prior / prior.sum()
 
 
+def detected_clean_probability(detector, problem):
+    """Return the clean scores of a clone of a detector that is fitted to a checked problem.
+
+    Parameters
+    ----------
+    detector : estimator
+    problem : Problem
+
+    Returns
+    -------
+    ndarray of float32 of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If it leaves no ``clean_score_`` in [0, 1] for each row.
+    """
+    classes = problem.classes
+    if -1 in classes.tolist():  # the negative class of two, which PartialLabels do not take
+        X, y = problem.data, classes[problem.candidates.argmax(1)]
+    else:
+        parts = {"scores": problem.scores, "votes": problem.votes, "known": problem.known}
+        X, y = PartialLabels(problem.data, classes, problem.candidates, **parts), None
+    with config_context(skip_parameter_validation=False):  # the detector's are the user's
+        detector = clone(detector).fit(X, y)
+    clean = np.asarray(getattr(detector, "clean_score_", None), dtype=np.float32)
+    if clean.shape != (len(problem.candidates),) or not ((clean >= 0) & (clean <= 1)).all():
+        raise ValueError(
+            f"division={type(detector).__name__} must be a detector whose fit leaves clean_score_, "
+            f"a probability for each of {len(problem.candidates)} rows"
+        )
+    return clean
+
+
 @learner
 class CoRegClassifier(PairClassifier):
     """Classifier that learns from candidate labels, of which some miss the true label.
@@ -152,6 +189,11 @@ shape (n_classes,) or None, default="auto"
     loss_window : int, default=5
         Epochs over which division losses (and the mean prediction of the alignment) are averaged;
         1 as the paper writes it.
+    division : "mixture" or object, default="mixture"
+        Where clean probabilities come from. "mixture": in every epoch from a mixture of two
+        Gaussians on the losses of each network. Otherwise a detector, an estimator with
+        ``fit(X, y)`` and ``clean_score_`` such as those of `sklearn_npll.detection`, a clone of
+        which is fitted once, before the warm-up. Its own random numbers are set in the detector.
     clean_threshold : float, default=0.5
         Clean probability above which a sample joins the partial split.
     co_labelling : {"peer", "own"}, default="peer"
@@ -217,12 +259,14 @@ shape (n_classes,) or None, default="auto"
         Purified labels of the training samples: Eq. 6 without sharpening, the mean of both
         networks.
     clean_probability_ : ndarray of shape (n_samples,)
-        Probability that the candidates hold the true label, the mean of both networks.
+        Probability that the candidates hold the true label: the mean of both networks, or the
+        detector's.
 
     See Also
     --------
     VLMPartialAnnotator : Makes candidate labels with a vision-language model.
     PartialLabels : The container of samples and candidates.
+    sklearn_npll.detection.DeFTClassifier : Learns from the rows alone that a detector believes.
 
     Notes
     -----
@@ -265,6 +309,7 @@ shape (n_classes,) or None, default="auto"
             None,
         ],
         "loss_window": [Interval(Integral, 1, None, closed="left")],
+        "division": [StrOptions({"mixture"}), HasMethods(["fit"])],
         "clean_threshold": [Interval(Real, 0, 1, closed="left")],
         "co_labelling": [StrOptions({"peer", "own"})],
         "n_weak_views": [Interval(Integral, 1, None, closed="left")],
@@ -295,6 +340,7 @@ shape (n_classes,) or None, default="auto"
     warm_up_target: str = "auto"
     prior: object = "auto"
     loss_window: int = 5
+    division: object = "mixture"
     clean_threshold: float = 0.5
     co_labelling: str = "peer"
     n_weak_views: int = 2
@@ -338,6 +384,9 @@ shape (n_classes,) or None, default="auto"
         training.prior = resolve_prior(prior, labels, problem.candidates)
         if isinstance(training.prior, np.ndarray):
             training.prior = torch.from_numpy(training.prior).to(device)
+        if not isinstance(self.division, str):
+            clean = detected_clean_probability(self.division, problem)
+            training.clean = torch.from_numpy(clean).to(device)
         return training
 
     def _settings(self, training):

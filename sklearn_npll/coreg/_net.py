@@ -46,7 +46,7 @@ class Division:
     clean : Tensor of shape (n,)
         Clean probability w; 1 for known rows, 0 for rows without a label.
     means : ndarray of shape (2,)
-        Means of the mixture.
+        Means of the mixture; NaN where there was none.
     """
 
     proba: torch.Tensor
@@ -140,21 +140,28 @@ class CoRegNet(ContrastiveNet):
         -------
         Division
         """
-        candidates = data.candidates
         proba = self._predict_aligned(k, data, data.views.weak)
-        loss = division_loss(proba, candidates)
-        unlabelled = candidates.all(1)
+        clean, means = self._clean_probability(k, data, proba)
+        return Division(proba, rescale_candidates(proba, data.candidates), clean, means)
+
+    def _clean_probability(self, k, data, proba):
+        """Clean probabilities (n,), step 3b, and the means of the mixture they come from."""
+        unlabelled = data.candidates.all(1)
+        clean = torch.where(unlabelled, 0.0, 1.0)
         judged = ~(unlabelled | data.known)
+        if data.clean is not None:  # a detector has judged the rows before
+            clean[judged] = data.clean[judged]
+            return clean, np.full(2, np.nan)
+        loss = division_loss(proba, data.candidates)
         if judged.any():
             loss[judged] = min_max_scale(loss[judged])
         self.losses_[k].append(loss)
         mean_loss = torch.stack(list(self.losses_[k])).mean(0)
-        clean = torch.where(unlabelled, 0.0, 1.0)
         posterior, means = clean_probability(
             mean_loss[judged].double().cpu().numpy(), self.seed + self.epoch_
         )
         clean[judged] = torch.from_numpy(posterior).to(clean.device)
-        return Division(proba, rescale_candidates(proba, candidates), clean, means)
+        return clean, means
 
     def _train_network(self, k, data, division):
         method, network = self.method, self.networks_[k]

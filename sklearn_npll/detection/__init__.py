@@ -1,0 +1,16 @@
+"""Detectors of noisy labels: which rows of an annotator's labels can be believed."""
+
+from ._annotator import CLIPCleanerDetector, LabelMatchDetector
+from ._base import BaseNoiseDetector
+from ._classifier import DeFTClassifier
+from ._model_free import ConfidentLearningDetector, NeighborVoteDetector, SmallLossDetector
+
+__all__ = [
+    "BaseNoiseDetector",
+    "CLIPCleanerDetector",
+    "ConfidentLearningDetector",
+    "DeFTClassifier",
+    "LabelMatchDetector",
+    "NeighborVoteDetector",
+    "SmallLossDetector",
+]

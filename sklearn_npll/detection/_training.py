@@ -1,0 +1,115 @@
+"""Training any scikit-learn classifier on candidate sets, and predicting rows it has not seen."""
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import has_fit_parameter
+
+from ..baselines._classic import restrict
+
+
+def default_estimator():
+    """Logistic regression on standardised features, with a penalty that withstands noise."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=1000))
+
+
+def weight_name(estimator):
+    """Return under which name `fit` of a classifier, or of a pipeline, takes sample weights.
+
+    Parameters
+    ----------
+    estimator : estimator
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If it takes none.
+    """
+    prefix = ""
+    while isinstance(estimator, Pipeline):
+        step, estimator = estimator.steps[-1]
+        prefix += f"{step}__"
+    if not has_fit_parameter(estimator, "sample_weight"):
+        raise ValueError(
+            f"rows are to be weighted, but fit of {type(estimator).__name__} has no "
+            "sample_weight; choose another estimator"
+        )
+    return f"{prefix}sample_weight"
+
+
+def fit_on_candidates(estimator, data, weights):
+    """Fit a clone on every row once for each of its candidates, weighted.
+
+    Parameters
+    ----------
+    estimator : estimator
+    data : ndarray of shape (n, n_features)
+    weights : ndarray of shape (n, C)
+        Rows of sum 1, 0 outside the candidates.
+
+    Returns
+    -------
+    estimator
+        Fitted; its classes are columns of `weights`.
+    """
+    rows, codes = np.nonzero(weights)
+    if len(rows) == len(data):  # single labels, which any estimator can learn from
+        return clone(estimator).fit(data, codes)
+    sample_weight = {weight_name(estimator): weights[rows, codes]}
+    return clone(estimator).fit(data[rows], codes, **sample_weight)
+
+
+def predict_columns(estimator, data, n_classes):
+    """Predict probabilities (n, C) with a classifier whose classes are columns; 0 for others."""
+    proba = np.zeros((len(data), n_classes))
+    proba[:, estimator.classes_] = estimator.predict_proba(data)
+    return proba
+
+
+def cross_val_proba(estimator, data, weights, cv, n_rounds=1):
+    """Predict each row by a clone that was not trained on it.
+
+    Parameters
+    ----------
+    estimator : estimator
+    data : ndarray of shape (n, n_features)
+    weights : ndarray of shape (n, C)
+        Of the candidates: rows of sum 1, 0 elsewhere.
+    cv : int or cross-validation generator
+        Each row must be in one test set. Folds of a number are stratified by the largest weight.
+    n_rounds : int, default=1
+        After each round the candidates are weighted by the predictions. Single labels take one.
+
+    Returns
+    -------
+    proba : ndarray of shape (n, C)
+    weights : ndarray of shape (n, C)
+        What another round would start from.
+
+    Raises
+    ------
+    ValueError
+        If a row is in no or in several test sets.
+    """
+    candidates, labels = weights > 0, weights.argmax(axis=1)
+    folds = list(check_cv(cv, labels, classifier=True).split(data, labels))
+    tested = np.concatenate([test for _, test in folds])
+    if len(tested) != len(data) or len(np.unique(tested)) != len(data):
+        raise ValueError(
+            f"cv={cv!r} does not put every row into exactly one test set, as KFold and "
+            "StratifiedKFold do"
+        )
+    proba = np.empty(weights.shape)
+    for _ in range(n_rounds if candidates.sum() > len(data) else 1):
+        for train, test in folds:
+            model = fit_on_candidates(estimator, data[train], weights[train])
+            proba[test] = predict_columns(model, data[test], weights.shape[1])
+        weights = restrict(proba, candidates)
+    return proba, weights
