@@ -158,6 +158,9 @@ class DeFTDetector(BaseNoiseDetector):
     learns to call right the candidates, in the share of their probabilities, and to call wrong
     the classes outside. For sets of one this is the published method.
 
+    With "text" and "full" each step encodes two prompts of every class, whose cost grows with the
+    number of classes and not with the batch.
+
     The annotator's model is shared by the process and left as it is: towers are tuned beside it.
     A pickle holds what was learnt and the annotator, without the model. It is loaded again when
     needed.
@@ -171,15 +174,33 @@ class DeFTDetector(BaseNoiseDetector):
 
     Examples
     --------
+    Labels of which a third is wrong, and what the model itself thinks of them:
+
     >>> import numpy as np
-    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.metrics import f1_score
+    >>> from sklearn_npll import VLMPartialAnnotator
+    >>> from sklearn_npll.datasets import load_fashion_mnist
     >>> from sklearn_npll.detection import DeFTDetector
-    >>> X, y = load_digits(return_X_y=True)
+    >>> data = load_fashion_mnist()
+    >>> X, y = data.images[:500], data.target[:500]
     >>> rng = np.random.default_rng(0)
-    >>> wrong = rng.random(len(y)) < 0.3
-    >>> y_noisy = np.where(wrong, (y + rng.integers(1, 10, len(y))) % 10, y)
-    >>> detector = DeFTDetector(random_state=0).fit(X, y_noisy)
-    >>> bool(np.mean(detector.clean_mask_ == ~wrong) > 0.9)
+    >>> wrong = rng.random(500) < 1 / 3
+    >>> noisy = data.target_names[np.where(wrong, (y + rng.integers(1, 10, 500)) % 10, y)]
+    >>> annotator = VLMPartialAnnotator(data.class_prompts).fit(X)
+    >>> detector = DeFTDetector(annotator, random_state=0).fit(X, noisy)
+    >>> f1_score(~wrong, annotator.predict(X) == noisy) < 0.82
+    True
+    >>> f1_score(~wrong, detector.clean_mask_) > 0.86
+    True
+
+    Features of any kind need no annotator:
+
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> wrong = rng.random(len(y)) < 1 / 3
+    >>> noisy = np.where(wrong, (y + rng.integers(1, 10, len(y))) % 10, y)
+    >>> detector = DeFTDetector(max_epochs=30, random_state=0).fit(X, noisy)
+    >>> f1_score(~wrong, detector.clean_mask_) > 0.9
     True
     """
 

@@ -83,10 +83,10 @@ def prompt_tokens(encoder, names, n_ctx):
     length, room = n_ctx + int(ends.max()) + 1, words.shape[1]
     if length > room:
         name, own = names[int(ends.argmax())], int(ends.max()) + 1
+        fewer = f"n_ctx <= {room - own} or " if own < room else ""
         raise ValueError(
             f"n_ctx={n_ctx} vectors and the {own} tokens of the class name {name!r} are more than"
-            f" the {room} tokens the text tower reads; take n_ctx <= {max(room - own, 0)} or a"
-            " shorter name"
+            f" the {room} tokens the text tower reads; take {fewer}a shorter name"
         )
     context = -1 - torch.arange(2 * n_ctx).reshape(2, 1, n_ctx)
     words = words.expand(2, -1, -1)

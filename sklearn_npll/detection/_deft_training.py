@@ -144,6 +144,7 @@ class Images:
         return self.encoder.prepare(images)
 
 
+@torch.enable_grad()
 def train(
     model,
     samples,
