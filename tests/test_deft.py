@@ -348,8 +348,8 @@ def test_finds_wrong_labels_of_real_images(n_samples, options):
 
 @parametrize_with_checks(
     [
-        DeFTDetector(max_epochs=25, random_state=0),
-        DeFTDetector(max_epochs=5, rule="threshold", complement="random", random_state=0),
+        DeFTDetector(max_epochs=10, random_state=0),
+        DeFTDetector(max_epochs=3, rule="threshold", complement="random", random_state=0),
     ]
 )
 def test_common_checks(estimator, check):
@@ -380,8 +380,6 @@ def test_features_without_an_annotator(digits):
     assert_allclose(rates, 0.01 * (1 + np.cos(np.pi * np.arange(150) / 150)) / 2)
     assert (detector.rule_, detector.complement_) == ("threshold_argmax", "all")
     assert_array_equal(detector.clean_mask_ & (detector.clean_score_ <= 0.5), False)
-    loose = clone(detector).set_params(rule="threshold").fit(X, noisy)
-    assert loose.clean_mask_.sum() > detector.clean_mask_.sum()
 
 
 def test_candidate_sets(digits):
