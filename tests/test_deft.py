@@ -1,6 +1,5 @@
-"""DeFT: its equations by hand, its towers against open_clip's own, and the detector."""
+"""DeFTDetector as an estimator: on real images, on features, and beside a shared model."""
 
-import copy
 import pickle
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fakes import ColourVLM, FeatureVLM, write_tiny_clip
+from fakes import FeatureVLM, write_tiny_clip
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import clone
@@ -22,134 +21,16 @@ from sklearn_npll import PartialLabels, VLMPartialAnnotator
 from sklearn_npll._images import ImageReadError
 from sklearn_npll.annotators._open_clip import load_open_clip
 from sklearn_npll.datasets import load_fashion_mnist
-from sklearn_npll.detection import DeFTDetector, _deft_towers, _deft_training
-from sklearn_npll.detection._deft_losses import (
-    best_margin,
-    complement_weights,
-    dual_prompt_loss,
-    prompt_margin,
-    select_clean,
-    similarity_loss,
-    target_weights,
-)
-from sklearn_npll.detection._deft_towers import ImageTower, PromptTower, trainable
-from sklearn_npll.detection._deft_training import DualPromptModel
+from sklearn_npll.detection import DeFTDetector, _deft_training
+from sklearn_npll.detection._deft_losses import dual_prompt_loss
 
-LN3 = float(np.log(3))  # its sigmoid is 3/4
-ALL = torch.ones(2, dtype=torch.bool)
 CLASSES = ["red", "green", "blue shoe"]
 TUNERS = ["vpt_deep", "lora", "bias", "none"]
-RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
-RESNET["patch_size"] = None
-
-
-def sets(rows):
-    return torch.tensor(rows, dtype=torch.bool)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normalize(x):
-    return torch.nn.functional.normalize(torch.as_tensor(x), dim=-1)
-
-
-# The equations
-
-
-def test_margin_holds_the_positive_side_constant():
-    positive = torch.tensor([[2.0, 0.0]], requires_grad=True)
-    negative = torch.tensor([[2.0 - LN3, LN3]], requires_grad=True)
-    yes = prompt_margin(positive, negative).sigmoid()
-    assert_allclose(yes.detach(), [[0.75, 0.25]], rtol=1e-6)
-    yes.sum().backward()
-    assert positive.grad is None
-    assert_allclose(negative.grad, [[-0.75 * 0.25] * 2], rtol=1e-6)
-
-
-def test_which_sets_are_clean():
-    margin = torch.tensor([[1.0, 2.0, -1.0]]).repeat(6, 1)
-    rows = sets([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]])
-    assert_array_equal(best_margin(margin, rows), [1, 2, -1, 1, 2, 2])
-    assert select_clean(margin, rows, "threshold").tolist() == [1, 1, 0, 1, 1, 1]
-    assert select_clean(margin, rows, "threshold_argmax").tolist() == [0, 1, 0, 0, 1, 1]
-    # sigmoid(1) = 0.73, sigmoid(2) = 0.88
-    assert select_clean(margin, rows, "threshold", 0.8).tolist() == [0, 1, 0, 0, 1, 1]
-    # the largest of negative margins is no "yes", and 0 is not above 1/2
-    assert select_clean(margin - 2, rows, "threshold_argmax").tolist() == [0] * 6
-    # both probabilities are 1 in single precision, and only one is the larger
-    sure = torch.tensor([[90.0, 91.0, 0.0]])
-    assert not select_clean(sure, sets([[1, 0, 0]]), "threshold_argmax")
-
-
-def test_complements():
-    rows = sets([[1, 0, 0, 0], [0, 1, 1, 0]])
-    assert_allclose(
-        complement_weights(rows, "all"), [[0, 1 / 3, 1 / 3, 1 / 3], [0.5, 0, 0, 0.5]], rtol=1e-6
-    )
-    draws = torch.stack([complement_weights(rows, "random", g) for g in [generator()] * 600])
-    assert_array_equal(draws.sum(2), torch.ones(600, 2))
-    assert_allclose(draws.mean(0), complement_weights(rows, "all"), atol=0.06)
-    again = complement_weights(rows, "random", generator())
-    assert_array_equal(again, draws[0])
-
-
-def test_targets():
-    positive = torch.tensor([[0.0, LN3, 5.0]]).repeat(4, 1).requires_grad_()
-    rows = sets([[1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 0]])
-    selected = sets([1, 0, 1, 0])
-    expected = [[1, 0, 0], [0, 0, 1], [0.25, 0.75, 0], [0, 0, 1]]
-    weights = target_weights(positive, rows, selected)
-    assert_allclose(weights, expected, rtol=1e-6)
-    assert not weights.requires_grad
-    weights = target_weights(positive, rows, selected, relabel=False)
-    assert_allclose(weights, [expected[0], [0] * 3, expected[2], [0] * 3], rtol=1e-6)
-
-
-def test_dual_prompt_loss():
-    margin = torch.tensor([[LN3, -LN3], [-LN3, LN3]])
-    target = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    complement = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    # first row: p_yes 3/4 of the target and p_no 3/4 of the other; second row: 1/4 and 1/4
-    expected = -(2 * np.log(0.75) + 2 * np.log(0.25)) / 2
-    assert dual_prompt_loss(margin, target, complement).item() == pytest.approx(expected)
-    # probabilities below 1e-5 cost no more than that
-    wrong = dual_prompt_loss(torch.tensor([[-50.0, 50.0]]), target[:1], complement[:1])
-    assert wrong.item() == pytest.approx(-2 * np.log(1e-5), rel=1e-6)
-
-
-def test_similarity_loss():
-    positive = torch.tensor([[0.0, LN3], [LN3, 0.0]], requires_grad=True)  # shares 1/4 and 3/4
-    labels = sets([[1, 0], [1, 0]])
-    expected = -(np.log(0.25) + np.log(0.75)) / 2
-    assert similarity_loss(positive, labels, ALL).item() == pytest.approx(expected)
-    assert similarity_loss(positive, labels, sets([0, 1])).item() == pytest.approx(-np.log(0.75))
-    none = similarity_loss(positive, labels, ~ALL)
-    none.backward()
-    assert none.item() == 0
-    assert not positive.grad.any()
-    three = torch.tensor([[0.0, 0.0, LN3]])  # shares 1/5, 1/5 and 3/5
-    loss = similarity_loss(three, sets([[1, 0, 1]]), ALL[:1])
-    assert loss.item() == pytest.approx(-np.log(0.8), rel=1e-6)
-
-
-# The towers
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def vit(folder):
-    return write_tiny_clip(folder / "vit")
-
-
-@pytest.fixture(scope="module")
-def resnet(folder):
-    return write_tiny_clip(folder / "resnet", vision=RESNET)
+def vit(tmp_path_factory):
+    return write_tiny_clip(tmp_path_factory.mktemp("models") / "vit")
 
 
 @pytest.fixture(scope="module")
@@ -160,157 +41,6 @@ def photos():
 @pytest.fixture(scope="module")
 def labels(photos):
     return np.array(CLASSES)[np.arange(len(photos)) % 3]
-
-
-@pytest.mark.parametrize("custom_text", [False, True])
-def test_prompts_of_known_words_are_those_of_open_clip(folder, custom_text):
-    encoder = load_open_clip(write_tiny_clip(folder / f"{custom_text}", custom_text=custom_text))
-    tower = PromptTower(encoder, [[name] for name in CLASSES], 4, generator())
-    learnt = trainable(tower)
-    assert [p.shape for p in learnt.values()] == [(4, 32)] * 2
-    text = getattr(encoder.model, "text", encoder.model)
-    context = ["a photo of a", "no photo of a"]
-    with torch.no_grad():
-        for parameter, words in zip(learnt.values(), context):
-            parameter.copy_(text.token_embedding(encoder.tokenizer([words])[0, 1:5]))
-    for features, words in zip(tower(), context):
-        expected = encoder.encode_text(tuple(f"{words} {name}." for name in CLASSES))
-        assert_allclose(features.detach(), normalize(expected), atol=2e-6)
-
-
-def test_contexts_start_small_and_apart(vit):
-    tower = PromptTower(load_open_clip(vit), [["red"]], 16, generator())
-    positive, negative = trainable(tower).values()
-    for context in (positive, negative):
-        assert context.std().item() == pytest.approx(0.02, rel=0.1)
-    assert (positive != negative).all()
-
-
-def test_several_names_are_averaged(vit):
-    encoder = load_open_clip(vit)
-    apart = PromptTower(encoder, [["red"], ["scarlet"], ["blue"]], 3, generator())
-    joint = PromptTower(encoder, [["red", "scarlet"], ["blue"]], 3, generator())
-    for one, both in zip(apart(), joint()):
-        expected = normalize(torch.stack([one[0] + one[1], one[2]]))
-        assert_allclose(both.detach(), expected.detach(), atol=1e-6)
-
-
-def test_many_prompts_are_encoded_in_parts(vit, monkeypatch):
-    towers = [PromptTower(load_open_clip(vit), [[c] for c in CLASSES], 4, generator())] * 2
-    gradients = []
-    for tower, at_once in zip(towers, (256, 4)):
-        monkeypatch.setattr(_deft_towers, "_PROMPTS_AT_ONCE", at_once)
-        tower.zero_grad()
-        positive, negative = tower()
-        (positive * torch.arange(16) - negative[1]).sum().backward()
-        gradients.append([p.grad.clone() for p in trainable(tower).values()])
-    for whole, parts in zip(*gradients):
-        assert whole.abs().max() > 0
-        assert_allclose(parts, whole, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("tuner", ["lora", "bias", "none"])
-def test_image_tower_starts_as_the_model(vit, photos, tuner):
-    encoder = load_open_clip(vit)
-    tower = ImageTower(encoder, tuner, 5, 2, generator())
-    grey = photos[..., :1]
-    for images in (photos, grey, [Image.fromarray(image) for image in photos]):
-        prepared = encoder.prepare(images)
-        expected = normalize(encoder.encode_image(prepared))
-        assert_allclose(tower(prepared).detach(), expected, atol=2e-6)
-
-
-def test_deep_visual_prompts_by_hand(vit, photos):
-    encoder = load_open_clip(vit)
-    visual = encoder.model.visual
-    tower = ImageTower(encoder, "vpt_deep", 5, 2, generator())
-    (prompts,) = trainable(tower).values()
-    assert prompts.shape == (2, 5, 32)
-    bound = np.sqrt(6 / (3 * 8 * 8 + 32))
-    assert 0.9 * bound < prompts.abs().max() < bound
-    prepared = encoder.prepare(photos[:3])
-    scale, shift = encoder._normalisation
-    with torch.no_grad():
-        x = visual._embeds(torch.addcmul(shift, prepared.float(), scale))
-        token, patches = x[:, :1], x[:, 1:]
-        for prompt, block in zip(prompts, visual.transformer.resblocks):
-            x = block(torch.cat([token, prompt.expand(3, -1, -1), patches], 1))
-            token, patches = x[:, :1], x[:, 6:]
-        expected = normalize(visual.ln_post(token[:, 0]) @ visual.proj)
-        assert_allclose(tower(prepared), expected, atol=2e-6)
-
-
-def test_low_rank_updates_by_hand(vit, photos):
-    encoder = load_open_clip(vit)
-    tower = ImageTower(encoder, "lora", 5, 2, generator())
-    learnt = list(trainable(tower).values())
-    assert [tuple(p.shape) for p in learnt] == [(2, 2, 32), (2, 32, 2)] * 2
-    visual = copy.deepcopy(encoder.model.visual)
-    with torch.no_grad():
-        for (down, up), block in zip(zip(*[iter(learnt)] * 2), visual.transformer.resblocks):
-            up.normal_(generator=generator(1))
-            block.attn.in_proj_weight[:32] += up[0] @ down[0]  # queries
-            block.attn.in_proj_weight[64:] += up[1] @ down[1]  # values
-        prepared = encoder.prepare(photos[:3])
-        scale, shift = encoder._normalisation
-        expected = normalize(visual(torch.addcmul(shift, prepared.float(), scale)))
-        assert_allclose(tower(prepared), expected, atol=2e-6)
-    assert (expected - normalize(encoder.encode_image(prepared))).abs().max() > 0.01
-
-
-@pytest.mark.parametrize("tuner", TUNERS)
-def test_which_parameters_learn_from_which_loss(vit, photos, tuner):
-    encoder = load_open_clip(vit)
-    prompts = PromptTower(encoder, [[c] for c in CLASSES], 4, generator())
-    images = ImageTower(encoder, tuner, 5, 2, generator())
-    model = DualPromptModel(prompts, images, 10.0)
-    assert all("bias" in name or tuner != "bias" for name in trainable(images))
-    assert bool(trainable(images)) == (tuner != "none")
-    candidates = sets(np.eye(3)[np.arange(6) % 3])
-    selected = sets([1, 1, 0, 1, 0, 1])
-
-    def learning(loss):
-        model.zero_grad()
-        positive, negative = model(encoder.prepare(photos[:6]))
-        loss(positive, negative).backward()
-        return {n for n, p in trainable(model).items() if p.grad is not None and p.grad.any()}
-
-    def dual(positive, negative):
-        target = target_weights(positive, candidates, selected)
-        margin = prompt_margin(positive, negative)
-        return dual_prompt_loss(margin, target, complement_weights(candidates, "all"))
-
-    def similarity(positive, negative):
-        return similarity_loss(positive, candidates, selected)
-
-    assert learning(dual) == {"prompts.tower.token_embedding.negative"}
-    expected = {f"images.{name}" for name in trainable(images)}
-    # the first factor of an update learns once the second has left 0
-    expected = {name for name in expected if not name.endswith("down")}
-    assert learning(similarity) == expected | {"prompts.tower.token_embedding.positive"}
-
-
-def test_unsupported_models_are_refused(folder, vit, resnet, photos, labels):
-    annotator = VLMPartialAnnotator(CLASSES, model=resnet)
-    for tuner in ("vpt_deep", "lora"):
-        with pytest.raises(ValueError, match=f'image_tuner="{tuner}" needs.*ModifiedResNet'):
-            DeFTDetector(annotator, backend="full", image_tuner=tuner).fit(photos, labels)
-    long = VLMPartialAnnotator([*CLASSES[:2], "a shoe of some unusual blue"], model=vit)
-    message = r"n_ctx=16 vectors and the 9 tokens of the class name 'a shoe.*24 tokens.*n_ctx <= 15"
-    y = np.array(long.classes)[np.arange(len(photos)) % 3]
-    with pytest.raises(ValueError, match=message):
-        DeFTDetector(long, backend="text").fit(photos, y)
-    own = VLMPartialAnnotator(CLASSES, vlm=ColourVLM())
-    with pytest.raises(ValueError, match="vlm of its own"):
-        DeFTDetector(own, backend="text").fit(photos, labels)
-    encoder = copy.copy(load_open_clip(vit))
-    encoder.model = copy.copy(encoder.model)
-    encoder.model.text_pool_type = "last"  # as SigLIP
-    with pytest.raises(ValueError, match="causal text tower.*SigLIP"):
-        _deft_towers.check_encoder(encoder, "full")
-
-
-# The detector
 
 
 # Of 300 rows the shipped model agrees with 63 to 67 % of the clean labels, so that agreement, the
@@ -468,6 +198,8 @@ def test_full_without_a_tuner_is_text_only(vit, photos, labels):
     annotator = VLMPartialAnnotator(CLASSES, model=vit)
     options = {"n_ctx": 4, "max_epochs": 3, "batch_size": 8, "random_state": 0}
     text = DeFTDetector(annotator, backend="text", **options).fit(photos, labels)
+    assert text.contexts_.shape == (2, 4, 32)
+    assert text.prompt_features_.shape == (2, 3, 16)
     full = DeFTDetector(annotator, backend="full", image_tuner="none", **options)
     full.fit(photos, labels)
     assert_allclose(full.proba_yes_, text.proba_yes_, atol=1e-4)
@@ -548,6 +280,15 @@ def test_half_precision(vit, photos, labels):
         detector.set_params(max_epochs=2, random_state=0).fit(photos, labels)
         assert np.isfinite(detector.proba_yes_).all()
         assert detector.proba_yes_.dtype == np.float32
+
+
+def test_learning_that_diverges_is_an_error(vit, photos, labels):
+    annotator = VLMPartialAnnotator(CLASSES, model=vit)
+    detector = DeFTDetector(annotator, backend="text", n_ctx=4, lr=1e38, random_state=0)
+    with pytest.raises(ValueError, match="not finite in epoch .* of 10; take an lr below 1e\\+38"):
+        detector.fit(photos, labels)
+    with pytest.raises(NotFittedError):
+        detector.predict_proba(photos)
 
 
 def test_classes_are_those_of_the_annotator():

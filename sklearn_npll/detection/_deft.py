@@ -130,6 +130,8 @@ class DeFTDetector(BaseNoiseDetector):
     prompt_features_ : ndarray of float32 of shape (2, n_classes, n_dimensions)
         Features of the classes by the positive and by the negative prompt. Without an annotator
         the weights of the two linear classifiers, with the intercept as the last column.
+    contexts_ : ndarray of float32 of shape (2, n_ctx, width)
+        The learnt vectors of the positive and of the negative prompt; not for "feature".
     annotator_ : VLMPartialAnnotator
         The fitted annotator; only with `annotator`.
     rule_, complement_ : str
@@ -154,6 +156,9 @@ class DeFTDetector(BaseNoiseDetector):
     With an annotator X holds images or, but for "full", their embeddings; without one, features.
     Labels are among the annotator's classes, and the columns of a candidate matrix are its classes
     in their order.
+
+    With "full" an image that cannot be read is an error; with the others it is what the annotator's
+    `on_error` says.
 
     Sets that the annotator itself made agree with its text features from the start, so that the
     mask keeps nearly all of them; `noise_score_` still ranks them.
@@ -275,8 +280,8 @@ class DeFTDetector(BaseNoiseDetector):
         return hasattr(self, "_learnt")
 
     def _check_problem(self, X, y):
-        vars(self).pop("_learnt", None)  # an earlier fit is over, however this one ends
-        vars(self).pop("annotator_", None)
+        for name in ("_learnt", "annotator_", "contexts_"):
+            vars(self).pop(name, None)  # an earlier fit is over, however this one ends
         problem = super()._check_problem(X, y)
         if self.annotator is None:
             if self.backend != "feature":
@@ -361,8 +366,10 @@ class DeFTDetector(BaseNoiseDetector):
         )
         with torch.no_grad():
             features = torch.stack(prompts()).cpu()
-        learnt["contexts"], learnt["images"] = _state(prompts), _state(images)
         self.prompt_features_ = features.numpy()
+        if self.backend != "feature":
+            self.contexts_ = torch.stack(list(_state(prompts).values())).numpy()
+        learnt["images"] = _state(images)
         margin = prompt_margin(*self._logits(samples, learnt))
         sets = torch.from_numpy(candidates)
         self.proba_yes_ = margin.sigmoid().numpy()

@@ -189,6 +189,13 @@ def train(
     -------
     list of dict
         A row for each epoch.
+
+    Raises
+    ------
+    ValueError
+        If the loss is not finite.
+    ImageReadError
+        If an image cannot be read.
     """
     from tqdm.auto import tqdm
 
@@ -220,6 +227,11 @@ def train(
                 figures = torch.stack([loss_dp, loss_sim, selected.float().mean()]).detach()
                 sums += len(part) * figures.cpu().numpy()
                 bar.update()
+            if not np.isfinite(sums).all():
+                raise ValueError(
+                    f"the loss is not finite in epoch {epoch + 1} of {max_epochs}; take an lr below"
+                    f" {optimizer.defaults['lr']:g}"
+                )
             loss_dp, loss_sim, share = (sums / len(rows)).tolist()
             history.append(
                 {
