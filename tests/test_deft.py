@@ -267,6 +267,8 @@ def test_samples_of_all_kinds(vit, photos, labels, tmp_path):
     of_images = text.proba_yes_
     assert_allclose(text.fit(embeddings, labels).proba_yes_, of_images, atol=1e-5)
     assert text.n_features_in_ == 16
+    text.set_params(backend="full")  # of the next fit
+    assert_allclose(text.score_noise(embeddings, labels), text.noise_score_, atol=1e-6)
     with pytest.raises(ValueError, match="feature names should match"):
         text.predict_proba(embeddings.iloc[:, :15])
     with pytest.raises(ValueError, match='backend="full" tunes the image tower'):
