@@ -3,6 +3,7 @@
 from ._annotator import CLIPCleanerDetector, LabelMatchDetector
 from ._base import BaseNoiseDetector
 from ._classifier import DeFTClassifier
+from ._deft import DeFTDetector
 from ._model_free import ConfidentLearningDetector, NeighborVoteDetector, SmallLossDetector
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "CLIPCleanerDetector",
     "ConfidentLearningDetector",
     "DeFTClassifier",
+    "DeFTDetector",
     "LabelMatchDetector",
     "NeighborVoteDetector",
     "SmallLossDetector",
