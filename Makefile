@@ -3,13 +3,14 @@
 # (options of every pip install), TORCH_INDEX_URL (where to take torch and torchvision from: on
 # Linux the default is a CUDA build of several GB, and
 # TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu a CPU build of 0.2 GB), PYTEST_ARGS,
-# SPHINXOPTS, OMP_NUM_THREADS.
+# WORKERS (processes of the tests, of one thread each), SPHINXOPTS, OMP_NUM_THREADS.
 
 PYTHON ?= python3
 PYTHON_MIN ?= python3.10
 PIP_ARGS ?=
 TORCH_INDEX_URL ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 SPHINXOPTS ?=
 OMP_NUM_THREADS ?= 2
 export OMP_NUM_THREADS
@@ -26,10 +27,10 @@ quickstart: .venv/.plot  ## Annotate, learn and compare on the shipped data; wri
 	$(BIN)/python examples/plot_quickstart.py
 
 test: .venv/.test  ## Run the tests and the examples in the docstrings
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-min: .venv-min/.test  ## Run them with the oldest supported dependencies, on Python 3.10
-	.venv-min/bin/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: .venv/.test  ## Check style and formatting
 	$(BIN)/ruff check .

@@ -100,6 +100,8 @@ class Data:
     n_classes: int
     scores: np.ndarray | None = None
     human: np.ndarray | None = None
+    #: The annotator, where its text tower is to be had.
+    annotator: object = None
 
 
 def load_fashion(seed, n_train, n_test):
@@ -113,7 +115,8 @@ def load_fashion(seed, n_train, n_test):
         )
         parts += [annotator.fit_transform(data.images[rows]), data.target[rows]]
     train, y, test, y_test = parts
-    return Data(train.data, y, test.data, y_test, 10, scores=train.scores)
+    codes = VLMPartialAnnotator(dict(enumerate(data.class_prompts.values())))
+    return Data(train.data, y, test.data, y_test, 10, scores=train.scores, annotator=codes)
 
 
 def load_caltech(seed, n_train, n_test):
@@ -168,14 +171,24 @@ DATA = {
 
 # -- detectors ---------------------------------------------------------------------------------
 
-# Name -> (function of a seed that makes the detector, what it needs: "scores" or a package).
+# Name -> (function of a seed and the data that makes the detector, what it needs: "scores", the
+# "annotator" or a package).
 DETECTORS = {
-    "label match": (lambda seed: detection.LabelMatchDetector(), "scores"),
-    "CLIPCleaner": (lambda seed: detection.CLIPCleanerDetector(random_state=seed), "scores"),
-    "small loss": (lambda seed: detection.SmallLossDetector(random_state=seed), None),
-    "neighbour vote": (lambda seed: detection.NeighborVoteDetector(), None),
-    "confident learning": (lambda seed: detection.ConfidentLearningDetector(), "cleanlab"),
+    "label match": (lambda seed, data: detection.LabelMatchDetector(), "scores"),
+    "CLIPCleaner": (lambda seed, data: detection.CLIPCleanerDetector(random_state=seed), "scores"),
+    "small loss": (lambda seed, data: detection.SmallLossDetector(random_state=seed), None),
+    "neighbour vote": (lambda seed, data: detection.NeighborVoteDetector(), None),
+    "confident learning": (lambda seed, data: detection.ConfidentLearningDetector(), "cleanlab"),
+    "DeFT, linear": (lambda seed, data: detection.DeFTDetector(random_state=seed), None),
+    "DeFT, feature": (lambda seed, data: _deft("feature", seed, data), "annotator"),
+    "DeFT, text": (lambda seed, data: _deft("text", seed, data), "annotator"),
 }
+
+
+def _deft(backend, seed, data):
+    return detection.DeFTDetector(data.annotator, backend=backend, random_state=seed)
+
+
 COREG = {
     "max_epochs": 40,
     "warm_up": 8,
@@ -195,7 +208,9 @@ def student():
 def can_run(name, data):
     """Tell whether a detector has what it needs."""
     need = DETECTORS[name][1] if name in DETECTORS else None
-    return data.scores is not None if need == "scores" else need is None or bool(find_spec(need))
+    if need in ("scores", "annotator"):
+        return getattr(data, need) is not None
+    return need is None or bool(find_spec(need))
 
 
 def figures(clean, mask, score):
@@ -214,11 +229,11 @@ def run(data, noisy, name, seed, coreg):
     labels = PartialLabels(data.X, np.arange(data.n_classes), candidates, scores=data.scores)
     row = {}
     if coreg:
-        division = DETECTORS[name][0](seed) if name in DETECTORS else "mixture"
+        division = DETECTORS[name][0](seed, data) if name in DETECTORS else "mixture"
         clf = CoRegClassifier(division=division, random_state=seed, **COREG).fit(labels)
         mask, score = clf.clean_probability_ > clf.clean_threshold, clf.clean_probability_
     elif name in DETECTORS:
-        detector = DETECTORS[name][0](seed)
+        detector = DETECTORS[name][0](seed, data)
         clf = detection.DeFTClassifier(detector, student()).fit(labels)
         mask, score = clf.detector_.clean_mask_, clf.detector_.clean_score_
     else:

@@ -1,6 +1,6 @@
 """Learning from the noisy partial labels that vision-language models give to images."""
 
-from . import datasets, metrics, model_selection, plot
+from . import annotators, baselines, datasets, detection, metrics, model_selection, plot
 from ._partial_labels import PartialLabels
 from .annotators import VLMPartialAnnotator
 from .coreg import CoRegClassifier
@@ -11,7 +11,10 @@ __all__ = [
     "CoRegClassifier",
     "PartialLabels",
     "VLMPartialAnnotator",
+    "annotators",
+    "baselines",
     "datasets",
+    "detection",
     "metrics",
     "model_selection",
     "plot",

@@ -1001,4 +1001,4 @@ def test_real_clip():
         CLASSES, templates=["a {} square."], model="ViT-B-32-quickgelu", pretrained="openai"
     )
     assert annotator.fit(shades).predict(shades).tolist() == CLASSES
-    assert annotator._encoder.logit_scale == pytest.approx(100, abs=0.1)
+    assert annotator.logit_scale_ == pytest.approx(100, abs=0.1)

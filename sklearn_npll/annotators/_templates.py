@@ -84,7 +84,7 @@ def resolve_templates(templates):
                 f" {', '.join(map(repr, _SETS))}; a template of your own contains {{}}."
             )
         return [templates]
-    templates = list(templates)
+    templates = list(() if templates is None else templates)
     if not templates:
         raise ValueError("templates is empty; give at least one, such as 'a photo of a {}.'.")
     for i, template in enumerate(templates):
