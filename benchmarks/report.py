@@ -46,7 +46,8 @@ def suite_section(path, output):
         ]
     if any(row["track"] == "default" and row["status"] == "ok" for row in rows):
         figure = f"{path.stem}.png"
-        tables.plot_accuracy(rows, output / figure)
+        plot = tables.plot_few_shot if path.stem.startswith("few-shot") else tables.plot_accuracy
+        plot(rows, output / figure)
         parts += [
             f"![Test accuracy on {path.stem}]({figure})\n",
             "Work, the mean over tasks and seeds.\n",

@@ -372,3 +372,18 @@ def test_few_labels_are_true_and_as_many_of_each_class():
         known = task.labels.known
         assert known.sum() <= 20 and task.labels[known].coverage(task.y_train[known]) == 1
         assert (task.labels.set_sizes[known] == 1).all()
+
+
+def test_the_curve_of_few_labels(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(tables, "_save", lambda plt, figure, path: drawn.append(figure))
+    rows = [row(f"labels-{k}", "A", s, k / 20 + s / 10) for k in (0, 2, 16) for s in (0, 1)]
+    rows += [row("labels-16", "B", 0, 0.9)]
+    tables.plot_few_shot(rows, tmp_path / "x.png")
+    axes = drawn[0].axes[0]
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["B", "A"]  # the best at its most labels first
+    line = {c.get_label(): c.lines[0] for c in axes.containers}["A"]
+    assert line.get_xdata().tolist() == [0, 2, 16]
+    assert line.get_ydata() == pytest.approx([5, 15, 85])

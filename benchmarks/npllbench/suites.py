@@ -55,6 +55,7 @@ def _load_fashion(
     rule_value=None,
     output="images",
     templates="coreg-27",
+    refine=None,
     n_known=0,
 ):
     from sklearn_npll import VLMPartialAnnotator
@@ -72,6 +73,7 @@ def _load_fashion(
         templates=templates,
         rule=rule,
         rule_value=rule_value,
+        refine=refine,
         output=output,
         cache_dir=CACHE_DIR,
     )
@@ -124,6 +126,10 @@ def _fashion_suite(name, description, kind, output, schedule, n_train, passes):
         },
         ablation_tasks={
             **{f"templates-{k}": partial(load, rule="union", templates=k) for k in (1, 3, 9)},
+            **{
+                f"refine-{name}": partial(load, rule="union", refine=name)
+                for name in ("zlap", "transclip", "inmap")
+            },
             "threshold-0.1": partial(load, rule="threshold", rule_value=0.1),
             "ratio-0.5": partial(load, rule="ratio", rule_value=0.5),
         },

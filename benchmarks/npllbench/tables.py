@@ -271,6 +271,27 @@ def plot_accuracy(rows, path, track="default"):
     _save(plt, figure, path)
 
 
+def plot_few_shot(rows, path):
+    """Write a figure of accuracy against known labels a class, of tasks ``labels-<number>``."""
+    plt = _pyplot()
+    curves = {}
+    for (_, task), cell in summarise(rows).items():
+        for method, (mean, std, _) in cell.items():
+            curves.setdefault(method, []).append((int(task.split("-")[1]), mean, std))
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for method, points in sorted(curves.items(), key=lambda item: -max(item[1])[1]):
+        x, mean, std = np.array(sorted(points)).T
+        error = 100 * np.nan_to_num(std)
+        axes.errorbar(x, 100 * mean, error, marker="o", markersize=4, capsize=2, label=method)
+    ticks = sorted({point[0] for points in curves.values() for point in points})
+    axes.set_xscale("symlog", base=2, linthresh=1)
+    axes.set_xticks(ticks, ticks)
+    axes.set(xlabel="known labels a class", ylabel="test accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    _save(plt, figure, path)
+
+
 def plot_ranks(rows, path, track="default"):
     """Write a figure of the average ranks over the suites, the best on top."""
     plt = _pyplot()
