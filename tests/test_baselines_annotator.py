@@ -543,3 +543,21 @@ def test_adapter_too_few_labels(estimator):
     same = PartialLabels(X[:3], NAMES, [[1, 1, 0]] * 3, scores=[[0.7, 0.2, 0.1]] * 3)
     with pytest.raises(ValueError, match='labels="best" leaves labels of one class only'):
         clf.fit(same)
+
+
+def test_only_the_labels_that_a_human_vouched_for():
+    X, y = make_blobs(60, centers=3, random_state=0)
+    wrong = np.eye(3, dtype=int)[(y + 1) % 3]  # the annotator is wrong everywhere
+    known = np.arange(60) % 4 == 0
+    candidates = np.where(known[:, None], np.eye(3, dtype=int)[y], wrong)
+    labels = PartialLabels(X, NAMES, candidates, known=known)
+    clf = PseudoLabelClassifier(LabelSpreading(), labels="known").fit(labels)
+    assert_array_equal(clf.pseudo_labels_, np.where(known, y, -1))
+    assert clf.score(X, NAMES[y]) > 0.85
+    probe = PseudoLabelClassifier(LogisticRegression(), labels="known").fit(labels)
+    alone = LogisticRegression().fit(X[known], y[known])
+    assert_allclose(probe.predict_proba(X), alone.predict_proba(X))
+    for nothing in (PartialLabels(X, NAMES, candidates), np.eye(3, dtype=int)[y]):
+        with pytest.raises(ValueError, match='"known" leaves no row .* labels more rows'):
+            X_, y_ = (nothing, None) if isinstance(nothing, PartialLabels) else (X, nothing)
+            clone(clf).fit(X_, y_)

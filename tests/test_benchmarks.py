@@ -358,3 +358,17 @@ def test_growth_exponent():
     ]
     rows.append({**rows[0], "size": 10**6, "seconds": None, "status": "over 5 s"})
     assert exponents(rows)["m", "n"] == pytest.approx(1.5)
+
+
+def test_few_labels_are_true_and_as_many_of_each_class():
+    from npllbench.suites import _few_labels
+
+    target = np.array([0, 1, 1, 0, 1, 0, 0])
+    given = _few_labels(target, ["cat", "dog"], 2)
+    assert given.tolist() == ["cat", "dog", "dog", "cat", "-1", "-1", "-1"]
+    assert _few_labels(target, ["cat", "dog"], 0) is None
+    for name in ("few-shot", "few-shot-images"):
+        task = SUITES[name].tasks["labels-2"](0, n_train=60, n_test=5, n_val=0)
+        known = task.labels.known
+        assert known.sum() <= 20 and task.labels[known].coverage(task.y_train[known]) == 1
+        assert (task.labels.set_sizes[known] == 1).all()

@@ -1688,3 +1688,23 @@ def test_pickle_reads_from_a_stream(fitted):
     joblib.dump(fitted, stream)
     stream.seek(0)
     assert same_probabilities(joblib.load(stream), fitted)
+
+
+def test_a_few_labels_teach_a_class_that_the_annotator_never_names():
+    X, y = make_blobs(400, centers=4, cluster_std=0.6, random_state=3)
+    named = np.where(y == 3, 0, y)  # the annotator takes the fourth class for the first
+    scores = np.full((400, 4), 0.02)
+    scores[np.arange(400), named] = 0.94
+    candidates = np.eye(4, dtype=bool)[named]
+    known = np.zeros(400, dtype=bool)
+    for c in range(4):
+        known[np.flatnonzero(y == c)[:8]] = True
+    taught = np.where(known[:, None], np.eye(4, dtype=bool)[y], candidates)
+    recall = []
+    for sets, trusted in ((candidates, None), (taught, known)):
+        labels = PartialLabels(X, np.arange(4), sets, scores=scores, known=trusted)
+        clf = CoRegClassifier(max_epochs=20, random_state=0).fit(labels)
+        recall.append(np.mean(clf.predict(X)[y == 3] == 3))
+    assert recall[0] == 0 and recall[1] > 0.8
+    assert_array_equal(clf.transduction_[known], y[known])
+    assert (clf.clean_probability_[known] == 1).all()

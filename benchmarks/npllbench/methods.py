@@ -36,7 +36,7 @@ class Method:
         estimator cannot say beforehand.
     kinds : tuple of {"features", "images"}
         The samples it learns from.
-    group : {"cheap", "neural", "ablation", "oracle", "other"}
+    group : {"cheap", "neural", "ablation", "oracle", "few-shot", "other"}
         What selects it: "cheap" and "neural" make up "all".
     needs : frozenset of {"scores", "votes"}
         What the annotator must leave for the training rows.
@@ -187,7 +187,7 @@ def register(method):
 
 
 def get_methods(names=None):
-    """Return methods by name; "all", "cheap", "neural", "ablation" and "oracle" are groups."""
+    """Return methods by name or group; "all" are the groups "cheap" and "neural"."""
     if names is None:
         return list(_REGISTRY.values())
     chosen = {}
@@ -271,12 +271,12 @@ def _features(name, class_name, space=None, params=None):
     )
 
 
-def _on_vote(name, labels, make_estimator, space):
+def _on_vote(name, labels, make_estimator, space, group="cheap"):
     def make():
         pseudo = _class("PseudoLabelClassifier")
         return pseudo(make_estimator(), labels=labels)
 
-    register(Method(name, make, kinds=("features",), group="cheap", space=space))
+    register(Method(name, make, kinds=("features",), group=group, space=space))
 
 
 def _logistic():
@@ -349,6 +349,14 @@ for _name in ("LabelPropagation", "LabelSpreading"):
 _on_vote(
     "SelfTraining", "unanimous", _self_training, {"estimator__threshold": [0.6, 0.75, 0.9, 0.95]}
 )
+
+# On the labels known by humans alone, the other rows unlabelled.
+for _name, _make, _space in (
+    ("linear probe", _logistic, _C),
+    ("LabelPropagation (known)", lambda: _graph("LabelPropagation"), {}),
+    ("SelfTraining (known)", _self_training, {}),
+):
+    _on_vote(_name, "known", _make, _space, group="few-shot")
 
 _add(
     "zero-shot*",

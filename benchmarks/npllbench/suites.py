@@ -46,7 +46,16 @@ FEATURES = {
 
 
 def _load_fashion(
-    seed, n_train, n_test, n_val, *, rule, rule_value=None, output="images", templates="coreg-27"
+    seed,
+    n_train,
+    n_test,
+    n_val,
+    *,
+    rule="union",
+    rule_value=None,
+    output="images",
+    templates="coreg-27",
+    n_known=0,
 ):
     from sklearn_npll import VLMPartialAnnotator
     from sklearn_npll.datasets import load_fashion_mnist
@@ -68,11 +77,22 @@ def _load_fashion(
     )
     names = train.target_names
     parts = [(train, rows), (test, test_rows)] + ([(train, val_rows)] if n_val else [])
-    labels = [annotator.fit_transform(part.images[r]) for part, r in parts]
+    known = [_few_labels(train.target[rows], names, n_known), None, None]
+    labels = [
+        annotator.fit_transform(p.images[r], known_labels=k) for (p, r), k in zip(parts, known)
+    ]
     y = [names[part.target[r]] for part, r in parts]
     kind = "images" if output == "images" else "features"
     val = (labels[2], y[2]) if n_val else (None, None)
     return Task(labels[0], y[0], labels[1], y[1], *val, kind=kind)
+
+
+def _few_labels(target, names, n_known):
+    """Return the names of the first `n_known` rows of each class and "-1" for others, or None."""
+    if not n_known:
+        return None
+    rank = (target[:, None] == np.arange(len(names))).cumsum(0)[np.arange(len(target)), target]
+    return np.where(rank <= n_known, np.asarray(names)[target], "-1")
 
 
 def _first_templates(count):
@@ -106,6 +126,26 @@ def _fashion_suite(name, description, kind, output, schedule, n_train, passes):
             **{f"templates-{k}": partial(load, rule="union", templates=k) for k in (1, 3, 9)},
             "threshold-0.1": partial(load, rule="threshold", rule_value=0.1),
             "ratio-0.5": partial(load, rule="ratio", rule_value=0.5),
+        },
+        schedule=schedule,
+        passes=passes,
+        n_train=n_train,
+        n_test=2000,
+        train_has=has,
+        test_has=has,
+    )
+
+
+def _few_shot_suite(name, output, schedule, n_train, passes):
+    has = frozenset({"scores", "votes"})
+    kind = "images" if output == "images" else "features"
+    return Suite(
+        name,
+        f"Fashion-MNIST {output} with the true labels of a few images of each class",
+        kind,
+        tasks={
+            f"labels-{k}": partial(_load_fashion, output=output, n_known=k)
+            for k in (0, 1, 2, 4, 8, 16)
         },
         schedule=schedule,
         passes=passes,
@@ -343,6 +383,8 @@ def _all_suites():
             n_train=1500,
             passes=95,
         ),
+        _few_shot_suite("few-shot", "embeddings", FEATURES, n_train=1500, passes=95),
+        _few_shot_suite("few-shot-images", "images", IMAGES, n_train=1000, passes=115),
         Suite(
             "cifar10n",
             "CIFAR-10 images; candidates are the union of three human annotators",

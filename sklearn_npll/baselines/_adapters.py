@@ -61,11 +61,12 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
     ----------
     estimator : object
         Classifier, a clone of which is trained.
-    labels : {"best", "unanimous", "soft"}, default="best"
+    labels : {"best", "unanimous", "known", "soft"}, default="best"
         From candidates to labels. "best" takes the candidate with the highest score, or with the
         most votes where there are no scores, or a random one. "unanimous" labels only rows with a
-        single candidate. "soft" repeats a row for each of its candidates, with the candidate's
-        share in the scores, votes or number of candidates as its `sample_weight`.
+        single candidate, "known" only those that a human vouched for. "soft" repeats a row for
+        each of its candidates, with the candidate's share in the scores, votes or number of
+        candidates as its `sample_weight`.
     random_state : int, RandomState instance or None, default=None
         Draws among candidates that are equally good in "best". The classifier's own random numbers
         are set in `estimator`.
@@ -99,7 +100,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
     -----
     Unlabelled rows are passed as -1. A classifier that takes -1 for a class, as supervised ones do,
     is trained again without these rows. A row in which every class is a candidate is unlabelled,
-    unless scores or votes prefer a class and `labels` is not "unanimous".
+    unless scores or votes prefer a class and `labels` is "best" or "soft".
 
     `LabelSpreading` and `LabelPropagation` compare all pairs of samples, in memory that grows with
     their square, unless told to look at neighbours only by ``kernel="knn"``.
@@ -130,7 +131,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
 
     _parameter_constraints = {
         "estimator": [HasMethods(["fit", "predict"])],
-        "labels": [StrOptions({"best", "unanimous", "soft"})],
+        "labels": [StrOptions({"best", "unanimous", "known", "soft"})],
         "random_state": ["random_state"],
     }
 
@@ -165,7 +166,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
             fewer than two classes are left as labels, or `labels` is "soft" and the estimator's
             ``fit`` has no `sample_weight`.
         """
-        problem = check_problem(X, y, full=self.labels != "unanimous")
+        problem = check_problem(X, y, full=self.labels in ("best", "soft"))
         data = check_features(self, problem.data, True, [np.float64, np.float32])
         self.classes_ = problem.classes
         labels = X if isinstance(X, PartialLabels) else y
@@ -173,6 +174,8 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
             labels = PartialLabels.from_candidates(problem.candidates)
         if self.labels == "unanimous":
             codes = unanimous_labels(problem.candidates)
+        elif self.labels == "known":
+            codes = np.where(problem.known, problem.candidates.argmax(axis=1), -1)
         else:
             codes = best_labels(labels, self.random_state)
         self.pseudo_labels_ = codes
@@ -251,7 +254,8 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
     def _check_number(self, n_labels):
         if n_labels < 2:
             left = "no row with a label" if n_labels == 0 else "labels of one class only"
-            hint = '; labels="best" labels more rows' if self.labels == "unanimous" else ""
+            few = self.labels in ("unanimous", "known")
+            hint = '; labels="best" labels more rows' if few else ""
             raise ValueError(
                 f'labels="{self.labels}" leaves {left}, so there is nothing to learn{hint}'
             )
