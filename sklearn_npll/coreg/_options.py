@@ -18,9 +18,10 @@ OPTIONS_OFF = {
     "prototype_blend": 0.0,
     "confidence_weight": 0.0,
 }
-# Temperature and rounds of the transport that hardens predictions: cold enough to be all but hard.
-TRANSPORT_TEMPERATURE = 0.05
-TRANSPORT_ROUNDS = 100
+# Falling temperatures at which predictions are hardened, and rounds at each: most of the way is
+# made while they are soft.
+TRANSPORT_TEMPERATURES = (1.0, 0.3, 0.1, 0.03)
+TRANSPORT_ROUNDS = 20
 
 
 def elr_regulariser(logits, target):
@@ -190,10 +191,11 @@ def blend_by_popularity(linear, semantic, popularity, amount):
 
 
 def balanced_labels(proba, prior):
-    """Label each row so that the classes have given shares and the labels are as likely as can be.
+    """Label each row by the class that exceeds its threshold most, so that classes have shares.
 
-    It stands for the threshold that Burns et al. (2023) set so that half the rows of two classes
-    lie above it; for more classes the rule is ours, an optimal transport by Sinkhorn's iteration.
+    Burns et al. (2023) set one threshold so that half the rows of two classes lie above it. For
+    more classes the rule is ours: an optimal transport by Sinkhorn's iteration, in which the
+    threshold of each class divides its probabilities.
 
     Parameters
     ----------
@@ -207,12 +209,15 @@ def balanced_labels(proba, prior):
     """
     if prior is None:
         return proba.argmax(1)
-    plan = proba.double().clamp(min=EPS).log() / TRANSPORT_TEMPERATURE
-    mass = (len(proba) * prior.double() / prior.sum()).clamp(min=EPS).log()
-    for _ in range(TRANSPORT_ROUNDS):
-        plan = plan - plan.logsumexp(1, keepdim=True)
-        plan = plan - plan.logsumexp(0) + mass
-    return plan.argmax(1)
+    # no coarser bound, as rows that lie on it could not be told apart
+    log_proba = proba.clamp(min=torch.finfo(proba.dtype).tiny).log()
+    prior = (prior / prior.sum()).clamp(min=EPS)
+    log_threshold = torch.zeros_like(prior)
+    for temperature in TRANSPORT_TEMPERATURES:
+        for _ in range(TRANSPORT_ROUNDS):
+            shares = ((log_proba - log_threshold) / temperature).softmax(1).mean(0)
+            log_threshold += temperature * (shares.clamp(min=EPS) / prior).log()
+    return (log_proba - log_threshold).argmax(1)
 
 
 def confident_target(target, label, weight):
