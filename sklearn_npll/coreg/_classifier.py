@@ -243,26 +243,26 @@ shape (n_classes,) or None, default="auto"
         Dimension of the projections.
     elr_weight : float, default=0.0
         Weight of early-learning regularisation [2]_ in the partial split, which pulls each network
-        to the moving average of its earlier predictions of a row; 0 for none. It is taken on the
-        mixed strong views, towards the averages mixed alike.
+        to the moving average of its earlier predictions of a row; 0 for none.
     pseudo_label_threshold : "class", float in (0, 1) or None, default=None
         Confidence below which a row outside the partial split does not count in the squared error.
         "class" is 0.98 for the class with the largest mean prediction and less for others, in
-        proportion to theirs [3]_. A mixed row counts as much as the rows it is mixed of.
+        proportion to theirs [3]_.
     disagreement_weight : float in [0.5, 1], default=0.5
-        Weight w of such rows for which the two networks predict different classes; it is 1 - w for
-        the others, and both are doubled, so that 0.5 changes nothing. The paper [3]_ takes 0.9,
-        and for it networks disagree if one alone is confident.
+        Weight w in the squared error of rows for which the two networks predict different classes;
+        it is 1 - w for the others, and both are doubled, so that 0.5 changes nothing. The authors
+        [3]_ take 0.9, and call it disagreement if one network alone is confident.
     candidate_update : {"cluster"} or None, default=None
-        Whether the sets change that the division does not believe, in the manner of [4]_. Classes
-        are clustered by the confusion of candidates and predictions. In each division, a row that
-        is predicted with a probability of at least 0.5 gains the classes of the predicted one's
-        cluster, and every row loses those with a mean probability of less than an equal share,
-        but for its best.
+        Whether a set that a division does not believe is changed for the next one, by a rule of
+        ours after the expansion and shrinkage of [4]_. Classes are clustered by the confusion of
+        candidates and predictions. A row that is predicted with a probability of at least 0.5 gains
+        the classes of the predicted one's cluster; then every row loses those with a mean
+        probability below an equal share, but for its best.
     doubly_robust : bool, default=False
-        Whether rows with a known label are trained on what they are predicted, like the others, and
-        what that does to the loss on average is corrected by their labels [5]_: a share t / T of
-        the correction in epoch t of T. By default they are trained on their label.
+        Whether rows with a known label are trained, after the warm-up, on what they are predicted,
+        like the others, and what that does to the loss on average is corrected by their labels
+        [5]_: a share t / T of the correction in epoch t of T. Each step passes known rows forward
+        for it. By default known rows are trained on their label.
     prototype_blend : float in [0, 1], default=0.0
         Largest share of the prototypes' predictions in the pseudo-labels outside the partial split,
         from `contrastive_start` on. The share is in proportion to how often the class that is
@@ -304,6 +304,10 @@ shape (n_classes,) or None, default="auto"
     `batch_size` counts the rows of each split.
 
     The networks standardise their inputs by themselves.
+
+    The parameters from `elr_weight` to `confidence_weight` come from other papers and are off.
+    `elr_weight`, `pseudo_label_threshold` and `disagreement_weight` are taken on mixed rows, with
+    what belongs to the two rows mixed as their targets are.
 
     A row in which every class is a candidate carries no label: it is never in the partial split and
     does not count in a warm-up on candidates. An epoch whose partial split is empty trains as in

@@ -85,8 +85,8 @@ class OptionMemory:
             self.state["class_status"] = status
             thresholds = class_thresholds(status, CLASS_THRESHOLD)
         else:
-            thresholds = pseudo_label.new_full((n_classes,), threshold or 0.0)
-        weight = self.method.disagreement_weight
+            thresholds = pseudo_label.new_full((n_classes,), float(threshold or 0))
+        weight = float(self.method.disagreement_weight)  # torch.where takes no scalar of numpy
         return pseudo_label_weights(pseudo_label, thresholds, disagree, weight)
 
     def candidates(self, data):
