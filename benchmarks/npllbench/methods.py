@@ -38,7 +38,7 @@ class Method:
         The samples it learns from.
     group : {"cheap", "neural", "ablation", "oracle", "few-shot", "other"}
         What selects it: "cheap" and "neural" make up "all".
-    needs : frozenset of {"scores", "votes"}
+    needs : frozenset of {"scores", "votes", "known labels"}
         What the annotator must leave for the training rows.
     on_annotations : bool
         Whether it predicts from the annotator's answers to the test rows.
@@ -233,6 +233,9 @@ def _network(name, class_name, networks=1, *, space=None, group="neural", **opti
 
 def _coreg(name, group="neural", own=frozenset({"warm_up"}), passes=2.5, **params):
     space = {"temperature": [0.5, 1.0], "n_mixed_views": [1, 2]}
+    needs = {"scores"} if params.get("prior") == "annotator" else set()
+    if params.get("doubly_robust"):
+        needs.add("known labels")
     _network(
         name,
         "CoRegClassifier",
@@ -242,7 +245,7 @@ def _coreg(name, group="neural", own=frozenset({"warm_up"}), passes=2.5, **param
         params=params,
         group=group,
         space=space,
-        needs=frozenset({"scores"} if params.get("prior") == "annotator" else ()),
+        needs=frozenset(needs),
         own=own,
     )
 
@@ -382,8 +385,8 @@ _add(
     on_annotations=True,
 )
 
-# What section 5 of the paper leaves out or replaces, more of the same, and back to the paper's
-# setting in one of the parts that the default variant changes.
+# What section 5 of the paper leaves out or replaces, more of the same, back to the paper's setting
+# in one of the parts that the default variant changes, and what other papers add ("+").
 for _name, _params in {
     "own pseudo-labels": {"co_labelling": "own"},
     "two mixed views": {"n_mixed_views": 2},
@@ -399,5 +402,12 @@ for _name, _params in {
     "warm-up on candidates": {"warm_up_target": "candidates"},
     "no MixUp": {"mixup_alpha": None},
     "single network": {"co_labelling": "own", "deploy": "single"},
+    "+ early-learning regularisation": {"elr_weight": 0.3},
+    "+ class-wise thresholds": {"pseudo_label_threshold": "class"},
+    "+ weight of disagreement": {"disagreement_weight": 0.9},
+    "+ candidate update": {"candidate_update": "cluster"},
+    "+ doubly robust loss": {"doubly_robust": True},
+    "+ pseudo-labels of prototypes": {"prototype_blend": 1.0},
+    "+ confidence loss": {"confidence_weight": 0.5},
 }.items():
     _coreg(f"Co-Reg: {_name}", "ablation", **_params)

@@ -157,7 +157,7 @@ def _few_shot_suite(name, output, schedule, n_train, passes):
         passes=passes,
         n_train=n_train,
         n_test=2000,
-        train_has=has,
+        train_has=has | {"known labels"},
         test_has=has,
     )
 

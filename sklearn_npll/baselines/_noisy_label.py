@@ -13,6 +13,7 @@ from .._neural._base import NeuralClassifier, PairClassifier, learner
 from .._partial_labels import PartialLabels
 from ..coreg._losses import soft_cross_entropy
 from ..coreg._net import CoRegNet
+from ..coreg._options import OPTIONS_OFF
 from ._aggregation import best_labels
 from ._net import NoiseRateMixin, RuleNet
 from ._rules import (
@@ -272,8 +273,8 @@ class DivideMixNet(CoRegNet):
     On single labels, Eq. 5-7 of Co-Reg are DivideMix's co-refinement and co-guessing.
     """
 
-    def _self_training_loss(self, logits, target, n_partial, ramp):
-        loss = super()._self_training_loss(logits, target, n_partial, ramp)
+    def _self_training_loss(self, logits, target, n_partial, ramp, weight=None):
+        loss = super()._self_training_loss(logits, target, n_partial, ramp, weight)
         mean = logits.softmax(1).mean(0)
         return loss - (mean.clamp(min=1e-8) * mean.shape[0]).log().mean()
 
@@ -338,6 +339,7 @@ class DivideMixClassifier(SingleLabelMixin, PairClassifier):
     _net_class = DivideMixNet
     _samples_per_row = None  # the split decides
     _fixed = {
+        **OPTIONS_OFF,
         "co_labelling": "peer",
         "n_mixed_views": 2,
         "use_unlabelled": True,

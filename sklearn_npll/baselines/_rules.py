@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..coreg._division import clean_probability, division_loss, min_max_scale
+from ..coreg._options import elr_regulariser
 
 # Smallest normal float32: keeps logarithms and ratios finite without moving any other value.
 TINY = torch.finfo(torch.float32).tiny
@@ -479,10 +480,7 @@ def elr_loss(logits, target, label, weight):
     -------
     Tensor of shape ()
     """
-    agreement = (target * logits.softmax(1)).sum(1)
-    # at 1e-4 the pull towards the target ends: log 0 would outweigh everything else
-    regulariser = (1 - agreement).clamp(min=1e-4).log().mean()
-    return F.cross_entropy(logits, label) + weight * regulariser
+    return F.cross_entropy(logits, label) + weight * elr_regulariser(logits, target)
 
 
 @torch.no_grad()

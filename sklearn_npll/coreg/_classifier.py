@@ -241,6 +241,36 @@ shape (n_classes,) or None, default="auto"
         Whether the key encoder is copied anew in every epoch, as released.
     projection_dim : int, default=128
         Dimension of the projections.
+    elr_weight : float, default=0.0
+        Weight of early-learning regularisation [2]_ in the partial split, which pulls each network
+        to the moving average of its earlier predictions of a row; 0 for none.
+    pseudo_label_threshold : "class", float in (0, 1) or None, default=None
+        Confidence below which a row outside the partial split does not count in the squared error.
+        "class" is 0.98 for the class with the largest mean prediction and less for others, in
+        proportion to theirs [3]_.
+    disagreement_weight : float in [0.5, 1], default=0.5
+        Weight w in the squared error of rows for which the two networks predict different classes;
+        it is 1 - w for the others, and both are doubled, so that 0.5 changes nothing. The authors
+        [3]_ take 0.9, and call it disagreement if one network alone is confident.
+    candidate_update : {"cluster"} or None, default=None
+        Whether a set that a division does not believe is changed for the next one, by a rule of
+        ours after the expansion and shrinkage of [4]_. Classes are clustered by the confusion of
+        candidates and predictions. A row that is predicted with a probability of at least 0.5 gains
+        the classes of the predicted one's cluster; then every row loses those with a mean
+        probability below an equal share, but for its best.
+    doubly_robust : bool, default=False
+        Whether rows with a known label are trained, after the warm-up, on what they are predicted,
+        like the others, and what that does to the loss on average is corrected by their labels
+        [5]_: a share t / T of the correction in epoch t of T. Each step passes known rows forward
+        for it. By default known rows are trained on their label.
+    prototype_blend : float in [0, 1], default=0.0
+        Largest share of the prototypes' predictions in the pseudo-labels outside the partial split,
+        from `contrastive_start` on. The share is in proportion to how often the class that is
+        predicted without them is predicted [6]_.
+    confidence_weight : float in [0, 1], default=0.0
+        Weight of each network's own prediction, hardened, in the targets of the partial split [7]_;
+        it grows over 16 epochs. It is hardened once an epoch, so that the classes have the shares
+        of `prior`.
     deploy : {"ensemble", "single"}, default="ensemble"
         Whether predictions come from both networks or from the first, at half the cost.
 
@@ -275,6 +305,10 @@ shape (n_classes,) or None, default="auto"
 
     The networks standardise their inputs by themselves.
 
+    The parameters from `elr_weight` to `confidence_weight` come from other papers and are off.
+    `elr_weight`, `pseudo_label_threshold` and `disagreement_weight` are taken on mixed rows, with
+    what belongs to the two rows mixed as their targets are.
+
     A row in which every class is a candidate carries no label: it is never in the partial split and
     does not count in a warm-up on candidates. An epoch whose partial split is empty trains as in
     the warm-up; one whose unlabelled split is empty trains on the partial split alone.
@@ -283,6 +317,18 @@ shape (n_classes,) or None, default="auto"
     ----------
     .. [1] Q.-W. Wang, Y. Xie, L. Zhang, Z. Liu, S.-T. Xia, "Pre-Trained Vision-Language Models as
        Noisy Partial Annotators", AAAI 2025, arXiv:2406.18550.
+    .. [2] S. Liu, J. Niles-Weed, N. Razavian, C. Fernandez-Granda, "Early-Learning Regularization
+       Prevents Memorization of Noisy Labels", NeurIPS 2020.
+    .. [3] H. P. Zou, C. Caragea, "JointMatch: A Unified Approach for Diverse and Collaborative
+       Pseudo-Labeling to Semi-Supervised Text Classification", EMNLP 2023.
+    .. [4] Y. Duan, Z. Zhao, L. Qi, L. Zhou, L. Wang, Y. Shi, "Roll With the Punches: Expansion and
+       Shrinkage of Soft Label Selection for Semi-supervised Fine-Grained Learning", AAAI 2024.
+    .. [5] B. Zhu, M. Ding, P. Jacobson, M. Wu, W. Zhan, M. Jordan, J. Jiao, "Doubly Robust
+       Self-Training", NeurIPS 2023.
+    .. [6] Y. Oh, D.-J. Kim, I. S. Kweon, "DASO: Distribution-Aware Semantics-Oriented Pseudo-label
+       for Imbalanced Semi-Supervised Learning", CVPR 2022.
+    .. [7] C. Burns et al., "Weak-to-Strong Generalization: Eliciting Strong Capabilities With Weak
+       Supervision", 2023, arXiv:2312.09390.
 
     Examples
     --------
@@ -331,6 +377,17 @@ shape (n_classes,) or None, default="auto"
         "key_momentum": [Interval(Real, 0, 1, closed="both")],
         "reset_keys": ["boolean"],
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
+        "elr_weight": [Interval(Real, 0, None, closed="left")],
+        "pseudo_label_threshold": [
+            Interval(Real, 0, 1, closed="neither"),
+            StrOptions({"class"}),
+            None,
+        ],
+        "disagreement_weight": [Interval(Real, 0.5, 1, closed="both")],
+        "candidate_update": [StrOptions({"cluster"}), None],
+        "doubly_robust": ["boolean"],
+        "prototype_blend": [Interval(Real, 0, 1, closed="both")],
+        "confidence_weight": [Interval(Real, 0, 1, closed="both")],
     }
     _net_class = CoRegNet
     _samples_per_row = None  # the partial split decides
@@ -362,8 +419,38 @@ shape (n_classes,) or None, default="auto"
     key_momentum: float = 0.999
     reset_keys: bool = False
     projection_dim: int = 128
+    elr_weight: float = 0.0
+    pseudo_label_threshold: object = None
+    disagreement_weight: float = 0.5
+    candidate_update: str | None = None
+    doubly_robust: bool = False
+    prototype_blend: float = 0.0
+    confidence_weight: float = 0.0
+
+    def _check_options(self, eval_set):
+        super()._check_options(eval_set)
+        if self.disagreement_weight > 0.5 and self.co_labelling == "own":
+            raise ValueError(
+                f"disagreement_weight={self.disagreement_weight!r} needs co_labelling='peer': with "
+                "'own' no network sees what the other predicts"
+            )
+        if self.prototype_blend and not self.prototype_weight:
+            raise ValueError(
+                f"prototype_blend={self.prototype_blend!r} needs prototypes, and there are none "
+                "with prototype_weight=0"
+            )
+        if self.candidate_update is not None and not isinstance(self.division, str):
+            raise ValueError(
+                f"candidate_update={self.candidate_update!r} needs division='mixture': a detector "
+                "has judged the given candidates for good, so others would not be used"
+            )
 
     def _make_training(self, problem, views, device):
+        if self.doubly_robust and not problem.known.any():
+            raise ValueError(
+                "doubly_robust=True corrects by rows whose label is known, and there are none: say "
+                "which they are with PartialLabels(..., known=...), or set doubly_robust=False"
+            )
         training = super()._make_training(problem, views, device)
         prior, target = self._resolved("prior"), self._resolved("warm_up_target")
         asked = [

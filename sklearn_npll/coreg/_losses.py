@@ -82,7 +82,7 @@ def soft_cross_entropy(logits, target):
     return -(target * logits.log_softmax(1)).sum(1).mean()
 
 
-def squared_error(logits, target, reduction):
+def squared_error(logits, target, reduction, weight=None):
     """Squared error of the predictions to a soft target, the second term of Eq. 8.
 
     Parameters
@@ -91,13 +91,16 @@ def squared_error(logits, target, reduction):
     reduction : {"sum", "mean"}
         Over classes: "sum" as the paper writes it, "mean" (C times smaller) as it was released.
         Over rows it is always the mean.
+    weight : Tensor of shape (n,), default=None
+        Weights of the rows, 1 by default; the mean is over the number of rows all the same.
 
     Returns
     -------
     Tensor of shape ()
     """
     error = (logits.softmax(1) - target).square()
-    return (error.sum(1) if reduction == "sum" else error.mean(1)).mean()
+    error = error.sum(1) if reduction == "sum" else error.mean(1)
+    return (error if weight is None else weight * error).mean()
 
 
 def prototype_logits(projection, prototypes, temperature):

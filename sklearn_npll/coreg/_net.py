@@ -3,6 +3,7 @@
 import itertools
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -29,6 +30,14 @@ from ._losses import (
     squared_error,
     warm_up_loss,
 )
+from ._memory import OptionMemory
+from ._options import (
+    balanced_labels,
+    blend_by_popularity,
+    confident_target,
+    doubly_robust_correction,
+    elr_regulariser,
+)
 
 RAMP_UP_EPOCHS = 16
 
@@ -54,6 +63,12 @@ class Division:
     clean: torch.Tensor
     means: np.ndarray
 
+    @cached_property
+    def popularity(self):
+        """Share of the rows that are predicted as each class, of shape (C,)."""
+        n, n_classes = self.proba.shape
+        return self.proba.argmax(1).bincount(minlength=n_classes) / n
+
     def purified(self, threshold):
         """Label distributions before sharpening: Eq. 6 in the partial split, else predictions."""
         target = partial_target(self.clean, self.rescaled, self.proba)
@@ -76,6 +91,8 @@ class CoRegNet(ContrastiveNet):
         self.mean_proba_ = [deque(maxlen=window), deque(maxlen=window)]
         self.labels_ = None
         self.clean_ = None
+        self.memory_ = [OptionMemory(self.method), OptionMemory(self.method)]
+        self.hard_labels_ = [None, None]
         return self
 
     # -- one epoch ---------------------------------------------------------------------------
@@ -140,9 +157,17 @@ class CoRegNet(ContrastiveNet):
         -------
         Division
         """
+        method = self.method
         proba = self._predict_aligned(k, data, data.views.weak)
+        candidates = self.memory_[k].candidates(data)
         clean, means = self._clean_probability(k, data, proba)
-        return Division(proba, rescale_candidates(proba, data.candidates), clean, means)
+        rescaled = rescale_candidates(proba, candidates)
+        if method.candidate_update is not None:
+            self.memory_[k].update_candidates(data, proba, clean <= method.clean_threshold)
+        if method.confidence_weight:
+            prior = rescaled.mean(0) if isinstance(data.prior, str) else data.prior
+            self.hard_labels_[k] = balanced_labels(proba, prior)
+        return Division(proba, rescaled, clean, means)
 
     def _clean_probability(self, k, data, proba):
         """Clean probabilities (n,), step 3b, and the means of the mixture they come from."""
@@ -152,7 +177,7 @@ class CoRegNet(ContrastiveNet):
         if data.clean is not None:  # a detector has judged the rows before
             clean[judged] = data.clean[judged]
             return clean, np.full(2, np.nan)
-        loss = division_loss(proba, data.candidates)
+        loss = division_loss(proba, self.memory_[k].candidates(data))
         if judged.any():
             loss[judged] = min_max_scale(loss[judged])
         self.losses_[k].append(loss)
@@ -188,14 +213,22 @@ class CoRegNet(ContrastiveNet):
             batches = endless_batches(unlabelled, len(chunks[0]))
         else:
             batches = itertools.repeat(unlabelled[:0])
-        for step, (rows_p, rows_u) in enumerate(zip(chunks, batches)):
+        if method.doubly_robust:
+            known = endless_batches(data.known.nonzero()[:, 0], len(chunks[0]))
+        else:
+            known = itertools.repeat(())
+        for step, (rows_p, rows_u, rows_known) in enumerate(zip(chunks, batches, known)):
             ramp = min((elapsed + step / len(chunks)) / RAMP_UP_EPOCHS, 1.0)
-            self._train_step(k, data, division, rows_p, rows_u, ramp, contrast)
+            self._train_step(k, data, division, rows_p, rows_u, ramp, contrast, rows_known)
 
-    def _train_step(self, k, data, division, rows_p, rows_u, ramp, contrast):
-        method = self.method
+    def _train_step(self, k, data, division, rows_p, rows_u, ramp, contrast, rows_known=()):
+        method, memory = self.method, self.memory_[k]
         rows, n_partial = torch.cat([rows_p, rows_u]), len(rows_p)
         target, projection = self._targets(k, data, division, rows, n_partial, contrast)
+        if method.confidence_weight:
+            weight = ramp * method.confidence_weight * ~data.known[rows_p, None]
+            hard = self.hard_labels_[k][rows_p]
+            target[:n_partial] = confident_target(target[:n_partial], hard, weight)
         with_keys = contrast and method.contrastive != "none"
         drawn = [data.views.strong(rows) for _ in range(max(method.n_mixed_views, 1 + with_keys))]
 
@@ -203,15 +236,29 @@ class CoRegNet(ContrastiveNet):
         n_views = method.n_mixed_views
         views, n_mixed = drawn[-n_views:], n_views * n_partial
         inputs = torch.cat([v[:n_partial] for v in views] + [v[n_partial:] for v in views])
-        targets = torch.cat([target[:n_partial]] * n_views + [target[n_partial:]] * n_views)
+        # what the options remember of a row is mixed as its target is
+        columns = {"target": target, **memory.columns(rows)}
+        targets = torch.cat(list(columns.values()), 1)
+        targets = torch.cat([targets[:n_partial]] * n_views + [targets[n_partial:]] * n_views)
         other, share = targets, 1.0
         if method.mixup_alpha is not None:
             inputs, other, share = mix_up(inputs, targets, method.mixup_alpha)
-        embedding = self.embed(k, inputs)
-        logits = self.classify(k, embedding)
-        loss = self._self_training_loss(
-            logits, share * targets + (1 - share) * other, n_mixed, ramp
+        mixed = (share * targets + (1 - share) * other).split(
+            [column.shape[1] for column in columns.values()], 1
         )
+        mixed = dict(zip(columns, mixed, strict=True))
+        targets, other = (t[:, : target.shape[1]] for t in (targets, other))
+        if len(rows_known):
+            inputs = torch.cat([inputs, data.views.strong(rows_known)])
+        embedding, of_known = self.embed(k, inputs).tensor_split([len(targets)])
+        logits = self.classify(k, embedding)
+        weight = mixed["weight"][n_mixed:, 0] if "weight" in mixed else None
+        loss = self._self_training_loss(logits, mixed["target"], n_mixed, ramp, weight=weight)
+        if "early_target" in mixed:
+            regulariser = elr_regulariser(logits[:n_mixed], mixed["early_target"][:n_mixed])
+            loss = loss + method.elr_weight * regulariser
+        if len(rows_known):
+            loss = loss + self._doubly_robust_term(k, data, division, rows_known, of_known)
         if contrast:
             loss = loss + self._prototype_and_contrastive_loss(
                 k, division, rows, n_partial, target, projection, drawn[0], drawn[-1],
@@ -220,6 +267,13 @@ class CoRegNet(ContrastiveNet):
         self.descend(loss, rows)
         if with_keys:
             self.update_key_encoder(k)
+
+    def _doubly_robust_term(self, k, data, division, rows, embedding):
+        """Correct the loss of the pseudo-labels by the known rows (n,), more and more."""
+        pseudo_label, _ = self._targets(k, data, division, rows, len(rows), False)
+        label = data.candidates[rows].float()
+        correction = doubly_robust_correction(self.classify(k, embedding), label, pseudo_label)
+        return (self.epoch_ + 1) / self.max_epochs * correction
 
     def _targets(self, k, data, division, rows, n_partial, contrast):
         """Sharpened targets (n, C) of a batch, Eq. 6 and 7, and projections of its weak views."""
@@ -232,24 +286,37 @@ class CoRegNet(ContrastiveNet):
             proba = proba.view(method.n_weak_views, len(rows), -1).mean(0)
             projection = network.project(embedding[:n_partial]) if contrast else None
             on_partial, on_unlabelled = proba[:n_partial], proba[n_partial:]
+            second = on_unlabelled
             if len(rows) > n_partial and method.co_labelling == "peer":
                 weak = weak.view(method.n_weak_views, len(rows), *weak.shape[1:])[:, n_partial:]
                 second = peer(weak.flatten(0, 1)).float().softmax(1)
                 second = second.view(method.n_weak_views, *on_unlabelled.shape).mean(0)
                 on_unlabelled = (on_unlabelled + second) / 2
+            if method.prototype_blend and contrast and self.prototypes_.any():
+                z = network.project(embedding[n_partial : len(rows)])
+                semantic = prototype_logits(z, self.prototypes_, method.prototype_temperature)
+                on_unlabelled = blend_by_popularity(
+                    on_unlabelled, semantic.float().softmax(1), division.popularity,
+                    method.prototype_blend,
+                )  # fmt: skip
+        self.memory_[k].note_predictions(data, rows, proba, second, on_unlabelled)
         rows_p = rows[:n_partial]
-        target = partial_target(division.clean[rows_p], division.rescaled[rows_p], on_partial)
+        clean = division.clean[rows_p]
+        if method.doubly_robust:  # known rows learn from what they are predicted, like any other
+            clean = clean.masked_fill(data.known[rows_p], 0)
+        target = partial_target(clean, division.rescaled[rows_p], on_partial)
         return sharpen(torch.cat([target, on_unlabelled]), method.temperature), projection
 
-    def _self_training_loss(self, logits, target, n_partial, ramp):
-        """Eq. 8: cross-entropy on the partial rows, squared error on the rest."""
+    def _self_training_loss(self, logits, target, n_partial, ramp, weight=None):
+        """Eq. 8: cross-entropy on the partial rows, squared error on the rest, maybe weighted."""
         method = self.method
         loss = soft_cross_entropy(logits[:n_partial], target[:n_partial])
         self.collect(partial=loss)
         if len(logits) == n_partial:
             return loss
         paper = method.unlabelled_loss == "paper"
-        error = squared_error(logits[n_partial:], target[n_partial:], "sum" if paper else "mean")
+        reduction = "sum" if paper else "mean"
+        error = squared_error(logits[n_partial:], target[n_partial:], reduction, weight)
         self.collect(unlabelled=error)
         return loss + method.unlabelled_weight * (1.0 if paper else ramp) * error
 
@@ -316,7 +383,7 @@ class CoRegNet(ContrastiveNet):
         divisions = []
         for k in (0, 1):
             proba = self._predict_aligned(k, data, data.views.plain)
-            rescaled = rescale_candidates(proba, data.candidates)
+            rescaled = rescale_candidates(proba, self.memory_[k].candidates(data))
             divisions.append(Division(proba, rescaled, self.clean_[k], None))
         return {
             "label_distributions_": self.purify(divisions),
@@ -327,6 +394,7 @@ class CoRegNet(ContrastiveNet):
         """Drop what only the training needs."""
         super().forget_training()
         self.losses_ = self.mean_proba_ = self.labels_ = self.clean_ = None
+        self.memory_ = self.hard_labels_ = None
 
     def purify(self, divisions):
         """Return the purified label distributions (n, C): the mean over both networks."""
@@ -370,6 +438,7 @@ class CoRegNet(ContrastiveNet):
             "mean_proba": [list(q) for q in self.mean_proba_],
             "labels": self.labels_,
             "clean": self.clean_,
+            "memory": [memory.state for memory in self.memory_],
         }
 
     def load_method_state(self, state, data):
@@ -382,8 +451,17 @@ class CoRegNet(ContrastiveNet):
             for queue, value in zip(queues, values, strict=True):
                 queue.extend(value)
         self.labels_, self.clean_ = state["labels"], state["clean"]
+        for memory, remembered in zip(self.memory_, state["memory"], strict=True):
+            memory.state = remembered
 
     @staticmethod
     def forget_rows(state):
-        """Return the state without losses, mean predictions, labels and clean probabilities."""
-        return {**state, "losses": [[], []], "mean_proba": [[], []], "labels": None, "clean": None}
+        """Return the state without what is remembered of rows, or averaged over them."""
+        return {
+            **state,
+            "losses": [[], []],
+            "mean_proba": [[], []],
+            "labels": None,
+            "clean": None,
+            "memory": [{}, {}],
+        }
