@@ -2,7 +2,7 @@
 
 Ten splits with 10 % for testing, default parameters. What trains networks runs twice: as by default
 (a perceptron, on noisy views), and as in the published comparisons (a linear model, on the
-features as they are). Needs SKLEARN_NPLL_DATA.
+features as they are), the latter with two learning rates. Needs SKLEARN_NPLL_DATA.
 
     python benchmarks/bench_published.py
 """
@@ -62,10 +62,11 @@ def main():
             settings = {"default": {}}
             if params:
                 settings["linear, no views"] = PUBLISHED_SETTING
+                settings["linear, no views, lr 0.001"] = {**PUBLISHED_SETTING, "lr": 0.001}
             for setting, changes in settings.items():
                 scores = []
                 for seed, task in enumerate(tasks):
-                    learner = make(**params, **changes)
+                    learner = make(**{**params, **changes})
                     if "random_state" in learner.get_params():
                         learner.set_params(random_state=seed)
                     score = learner.fit(task.labels).score(task.X_test, task.y_test)
