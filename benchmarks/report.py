@@ -59,6 +59,46 @@ def suite_section(path, output):
     return "\n".join([*parts, "Made by\n", *lines, ""])
 
 
+def _detection(result):
+    """Return a table: a row for a data set and noise, a column for a detector."""
+    cells, detectors = {}, {}
+    for key, figures in result["summary"].items():
+        data, noise, learner, detector = key.split(" | ")
+        value = " / ".join(f"{100 * figures[name]['mean']:.1f}" for name in ("f1", "accuracy"))
+        cells.setdefault((data, noise, learner), {})[detector] = value
+        detectors[detector] = True
+    lines = [[*where, *(row.get(d, "") for d in detectors)] for where, row in cells.items()]
+    return ["data", "noise", "learner", *detectors], lines
+
+
+def _options(result):
+    """Return a table: a row for an option, a column for a task."""
+    tasks = result["summary"]
+    names = dict.fromkeys(name for cell in tasks.values() for name in cell)
+    lines = []
+    for name in names:
+        shown = (task.get(name) for task in tasks.values())
+        lines.append([name, *(f"{c['mean']:.1f} ± {c['std']:.1f}" if c else "" for c in shown)])
+    return ["option", *tasks], lines
+
+
+NESTED = {  # results that are summaries of two levels: title, what is shown
+    "detection": ("F1 of the rows believed / test accuracy after training on them", _detection),
+    "options": ("validation accuracy (%) of Co-Reg's options", _options),
+}
+
+
+def nested_section(name, path, output):
+    """Return the Markdown of a result that is no suite, and write its table as CSV."""
+    title, make = NESTED[name]
+    result = json.loads(path.read_text())
+    header, lines = make(result)
+    table = tables.comma_separated(header, lines)
+    (output / f"{name}.csv").write_text(table, encoding="utf-8")
+    made = f"Made by `{result['environment']['command']}`."
+    return "\n".join([f"## {name}\n", f"{title}.\n", tables.markdown(header, lines), made, ""])
+
+
 def growth_section(path, output):
     """Return the Markdown of the growth benchmark, and write its figure."""
     rows = read_growth(path)
@@ -97,6 +137,9 @@ def main(arguments=None):
             "![Average ranks](ranks.png)\n",
         ]
     parts += [suite_section(path, output) for path in files]
+    for name in NESTED:
+        if (path := args.input.parent / f"{name}.json").exists():
+            parts.append(nested_section(name, path, output))
     if (args.input / "growth.csv").exists():
         parts.append(growth_section(args.input / "growth.csv", output))
     (output / "report.md").write_text("\n".join(parts), encoding="utf-8")

@@ -387,3 +387,26 @@ def test_the_curve_of_few_labels(tmp_path, monkeypatch):
     line = {c.get_label(): c.lines[0] for c in axes.containers}["A"]
     assert line.get_xdata().tolist() == [0, 2, 16]
     assert line.get_ydata() == pytest.approx([5, 15, 85])
+
+
+def test_the_report_of_results_that_are_no_suites(tmp_path):
+    import json
+
+    import report
+
+    figures = {"f1": {"mean": 0.75}, "accuracy": {"mean": 0.5}}
+    results = {
+        "detection": {"a | noisy | LR | none": figures, "a | noisy | LR | vote": figures},
+        "options": {"t": {"default": {"mean": 70, "std": 1}, "new": {"mean": 71.25, "std": 2}}},
+    }
+    for name, summary in results.items():
+        result = {"summary": summary, "environment": {"command": "python x.py"}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    (tmp_path / "suites").mkdir()
+    report.main(["--input", str(tmp_path / "suites")])
+    folder = tmp_path / "suites" / "report"
+    lines = (folder / "detection.csv").read_text().splitlines()
+    assert lines == ["data,noise,learner,none,vote", "a,noisy,LR,75.0 / 50.0,75.0 / 50.0"]
+    lines = (folder / "options.csv").read_text().splitlines()
+    assert lines == ["option,t", "default,70.0 ± 1.0", "new,71.2 ± 2.0"]
+    assert "Made by `python x.py`" in (folder / "report.md").read_text()
