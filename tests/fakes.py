@@ -46,6 +46,9 @@ class FeatureVLM:
     def encode_image(self, images):
         raise NotImplementedError
 
+    def __repr__(self):  # in the names of tests, which must be the same in every process
+        return "FeatureVLM()"
+
     def encode_features(self, rows):
         weights = np.random.default_rng(0).normal(size=(rows.shape[1], self.n_dimensions))
         return np.tanh(rows @ weights / 10)

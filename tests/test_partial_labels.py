@@ -433,7 +433,9 @@ def test_failed_plan_can_be_tried_again():
     assert lazy.candidates.all() and calls == [2, 2]
 
 
-@pytest.mark.parametrize("copied", [pickle, joblib, copy.copy, copy.deepcopy], ids=repr)
+@pytest.mark.parametrize(
+    "copied", [pickle, joblib, copy.copy, copy.deepcopy], ids=lambda f: f.__name__
+)
 def test_copies_annotate_first_and_hold_no_plan(copied, tmp_path):
     lazy, plan = make_lazy()
     if copied is pickle:
