@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
+from sklearn_npll._rules import candidates_from_scores
 from sklearn_npll.annotators import EnsemblePartialAnnotator
 from sklearn_npll.annotators._agreement import (
     agreement_weights,
@@ -25,7 +26,7 @@ from sklearn_npll.annotators._agreement import (
     one_coin_posterior,
     vote_weights,
 )
-from sklearn_npll.annotators._ensemble import name_annotators
+from sklearn_npll.annotators._ensemble import answer_weights, name_annotators
 from sklearn_npll.baselines import PseudoLabelClassifier
 from sklearn_npll.datasets import load_fashion_mnist
 
@@ -245,6 +246,36 @@ def test_images_that_nobody_can_read_keep_all_classes(vlms, rule, tmp_path):
     with pytest.warns(UserWarning, match="cannot be read"):
         labels = annotator.fit_transform([X[0], broken])
     np.testing.assert_array_equal(labels.toarray().astype(int), [[1, 0, 0], [1, 1, 1]])
+
+
+def test_who_abstains_about_a_sample_has_no_say_in_it():
+    shares = answer_weights(np.array([[True, False, True], [False] * 3]), np.array([2, 1, 1]))
+    np.testing.assert_allclose(shares, [[2 / 3, 0, 1 / 3], [1 / 2, 1 / 4, 1 / 4]])
+    first = Table(FIRST + [[1 / 3] * 3], votes=[[1], [1], [-1]], candidates=[[1, 1, 0], [0, 1, 0],
+                  [1, 1, 1]])  # fmt: skip
+    silent = Table(votes=[[-1, -1], [0, -1], [-1, -1]], candidates=np.array([[1, 1, 1], [1, 0, 0],
+                   [1, 1, 1]]))  # fmt: skip
+    annotator = EnsemblePartialAnnotator([first, silent], weights=[3, 1])
+    labels = annotator.fit_transform(numbered(3))
+    np.testing.assert_array_equal(labels.toarray().astype(int), [[1, 1, 0], [1, 1, 0], [1, 1, 1]])
+    expected = [FIRST[0], [0.325, 0.6, 0.075], [1 / 3] * 3]
+    np.testing.assert_allclose(labels.scores, expected, atol=1e-6)
+    # the quantiles of "cpl" are those of the samples somebody answered about
+    labels = annotator.set_params(rule="cpl").fit_transform(numbered(3))
+    cpl = candidates_from_scores(np.array(expected[:2], np.float32), "cpl")
+    np.testing.assert_array_equal(labels.toarray(), [*cpl, [True] * 3])
+    nobody = clone(annotator).fit(numbered(3)).transform(numbered(3)[[2, 2]])
+    assert nobody.toarray().all()
+
+
+@pytest.mark.parametrize("n_classes", [3, 70])
+def test_who_abstains_has_no_say_also_with_many_classes(n_classes):
+    eye, every, classes = np.eye(n_classes), np.ones(n_classes), np.arange(n_classes)
+    first = Table(votes=[[0], [-1], [-1]], candidates=[eye[0], every, every], classes=classes)
+    second = Table(votes=[[1], [1], [-1]], candidates=[eye[1], eye[1], every], classes=classes)
+    labels = EnsemblePartialAnnotator([first, second]).fit_transform(numbered(3))
+    assert labels.set_sizes.tolist() == [2, 1, n_classes]
+    assert labels.toarray()[1, 1]
 
 
 def test_many_classes_are_sparse(vlms):

@@ -103,6 +103,43 @@ def abstained(labels):
     return (labels.votes < 0).all(axis=1)
 
 
+def only_rows(candidates, rows):
+    """Empty the candidates of all rows but those of a mask.
+
+    Parameters
+    ----------
+    candidates : ndarray or csr_array of bool of shape (n_samples, n_classes)
+    rows : ndarray of bool of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray or csr_array of bool of shape (n_samples, n_classes)
+    """
+    if sp.issparse(candidates):
+        return sp.csr_array(candidates.multiply(rows[:, None]))
+    return candidates & rows[:, None]
+
+
+def sets_where(answered, scores, make_sets):
+    """Make candidate sets of the rows with an answer; those without keep all classes.
+
+    Parameters
+    ----------
+    answered : ndarray of bool of shape (n_samples,)
+    scores : ndarray of shape (n_samples, n_classes)
+    make_sets : callable
+        ``make_sets(scores)`` returns bool (n_rows, n_classes). A rule that compares rows sees only
+        those with an answer.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_samples, n_classes)
+    """
+    candidates = np.ones(scores.shape, dtype=bool)
+    candidates[answered] = make_sets(scores[answered])
+    return candidates
+
+
 def trust_labels(candidates, codes):
     """Make known labels the only candidates of their rows.
 
@@ -118,10 +155,8 @@ def trust_labels(candidates, codes):
     """
     rows = np.flatnonzero(codes >= 0)
     ones = sp.csr_array((np.ones(len(rows), dtype=bool), (rows, codes[rows])), candidates.shape)
-    free = (codes < 0)[:, None]
-    if sp.issparse(candidates):
-        return sp.csr_array(candidates.multiply(free)) + ones
-    return (candidates & free) | ones.toarray()
+    free = only_rows(candidates, codes < 0)
+    return free + (ones if sp.issparse(candidates) else ones.toarray())  # of bool: or
 
 
 def encode_labels(X, classes, y):

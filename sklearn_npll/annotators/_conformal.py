@@ -18,6 +18,7 @@ from ._base import (
     check_probabilities,
     encode_labels,
     fit_annotator,
+    sets_where,
 )
 
 
@@ -344,6 +345,9 @@ class _ConformalPlan:
     def decide(self, labels):
         """Make sets of what the annotator said."""
         proba = check_probabilities(check_answers(labels, "annotator"), "annotator")
-        candidates = conformal_sets(_METHODS[self.method](proba), self.quantiles)
-        candidates[abstained(labels)] = True
+        candidates = sets_where(
+            ~abstained(labels),
+            proba,
+            lambda proba: conformal_sets(_METHODS[self.method](proba), self.quantiles),
+        )
         return {"candidates": candidates, "scores": proba, "votes": labels.votes}

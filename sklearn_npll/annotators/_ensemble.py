@@ -22,6 +22,8 @@ from ._base import (
     check_probabilities,
     encode_labels,
     fit_annotator,
+    only_rows,
+    sets_where,
 )
 
 
@@ -80,8 +82,9 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
     whatever the annotators' own containers hold.
 
     An annotator without scores counts with the shares of its votes, and one without votes gives
-    one for the class it scores highest. Where every prompt of every annotator abstained, as on an
-    image that cannot be read, all classes are candidates.
+    one for the class it scores highest. One whose every prompt abstained about a sample, as on an
+    image that cannot be read, has no say in it: its set does not join the union, and the weights of
+    the others are scaled to sum 1. Where all abstained, all classes are candidates.
 
     Labels to trust, `known_labels` or with `use_y` y, are passed on to annotators whose ``fit``
     takes `known_labels`. Nothing else of y is.
@@ -269,13 +272,21 @@ class _EnsemblePlan:
             (_Answer.of(answers[name], self.classes, name), weight)
             for name, _, weight in self.members
         ]
-        scores = sum(weight * answer.proba for answer, weight in asked).astype(np.float32)
-        votes = np.concatenate([answer.votes for answer, _ in asked], axis=1)
+        answers, weights = zip(*asked)
+        answered = np.stack([answer.choices >= 0 for answer in answers], axis=1)
+        shares = answer_weights(answered, np.array(weights))
+        weighted = (share[:, None] * answer.proba for share, answer in zip(shares.T, answers))
+        scores = sum(weighted).astype(np.float32)
+        votes = np.concatenate([answer.votes for answer in answers], axis=1)
         if self.rule == "union":
-            candidates = reduce(add, [answer.candidates for answer, _ in asked])  # of bool: or
+            sets = [only_rows(answer.candidates, own > 0) for answer, own in zip(answers, shares.T)]
+            candidates = reduce(add, sets)  # of bool: or
         else:
-            candidates = candidates_from_scores(scores, self.rule, self.rule_value)
-            candidates[(votes < 0).all(axis=1)] = True  # as images that could not be read
+            candidates = sets_where(
+                answered.any(axis=1),
+                scores,
+                lambda scores: candidates_from_scores(scores, self.rule, self.rule_value),
+            )
         return {"candidates": candidates, "scores": scores, "votes": votes}
 
 
@@ -301,6 +312,32 @@ class _Answer:
             codes = np.append(np.argsort(order), -1)  # the last one is for votes of -1
             votes = codes[labels.votes]
         return cls(labels.candidates[:, order], proba, votes, choices)
+
+
+def answer_weights(answered, weights):
+    """Share the say in each sample among the annotators that did not abstain.
+
+    Parameters
+    ----------
+    answered : ndarray of bool of shape (n_samples, n_annotators)
+    weights : ndarray of shape (n_annotators,)
+        Positive.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_annotators)
+        Rows of sum 1, 0 for who abstained; where all did, the weights as they are.
+
+    Examples
+    --------
+    >>> answered = np.array([[True, False, True], [False, False, False]])
+    >>> answer_weights(answered, np.array([0.5, 0.25, 0.25]))
+    array([[0.66666667, 0.        , 0.33333333],
+           [0.5       , 0.25      , 0.25      ]])
+    """
+    heard = answered | ~answered.any(axis=1, keepdims=True)
+    shares = heard * weights
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def name_annotators(annotators):
