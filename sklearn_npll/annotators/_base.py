@@ -32,6 +32,14 @@ def fit_annotator(annotator, X, known_labels=None):
         annotator.fit(X, None)  # fit of a FrozenEstimator cannot do without y
 
 
+def needs_labels(annotator):
+    """Tell whether an annotator cannot be fitted without `known_labels`."""
+    # A FrozenEstimator, which is not fitted, passes on the attributes of what it holds.
+    return has_fit_parameter(annotator, "known_labels") and getattr(
+        annotator, "_needs_labels", False
+    )
+
+
 def check_classes(annotator, who):
     """Return the classes of a fitted annotator.
 
@@ -182,6 +190,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     """
 
     _shared_by_clones = ()  # parameters that a clone has the same object of
+    _needs_labels = False  # whether fit takes known_labels, and cannot do without
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, known_labels=None):
@@ -395,8 +404,7 @@ class MetaPartialAnnotator(BasePartialAnnotator):
         X : images or array-like of shape (n_samples, n_dimensions)
             The samples; what they may be is up to the annotators.
         y : array-like of shape (n_samples,), default=None
-            Class labels, and -1 where there is none. What they are used for is described with the
-            class.
+            Ignored, unless `use_y`; then class labels to trust, and -1 where there is none.
         known_labels : array-like of shape (n_samples,), default=None
             Class labels to trust, and -1 where there is none. If given, y is ignored.
 
@@ -422,8 +430,7 @@ class MetaPartialAnnotator(BasePartialAnnotator):
         X : images or array-like of shape (n_samples, n_dimensions)
             The samples; what they may be is up to the annotators.
         y : array-like of shape (n_samples,), default=None
-            Class labels, and -1 where there is none. What they are used for is described with the
-            class.
+            Ignored, unless `use_y`; then class labels to trust, and -1 where there is none.
         known_labels : array-like of shape (n_samples,), default=None
             Class labels to trust, and -1 where there is none. If given, y is ignored.
 

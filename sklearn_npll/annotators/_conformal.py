@@ -18,6 +18,7 @@ from ._base import (
     check_probabilities,
     encode_labels,
     fit_annotator,
+    needs_labels,
     sets_where,
 )
 
@@ -178,8 +179,9 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         Whether the coverage should hold within each true class, by a threshold for each. It takes
         as many labels of each class as otherwise in total.
     use_y : bool, default=False
-        Whether ``fit_transform`` also believes ``y`` row by row, where it is not -1: those rows get
-        it as their only candidate. `known_labels` are always believed. See the notes.
+        Whether ``y`` serves as labels if there are no `known_labels`. Off by default, since a
+        cross-validation passes the full y along for its scorer, and then the annotator must not
+        know it.
 
     Attributes
     ----------
@@ -213,10 +215,8 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
     candidates are used. Where the annotator abstained, all classes are candidates. An empty set
     gets the most probable class.
 
-    Labels are `known_labels`, or else y. A cross-validation passes the full y along for its scorer;
-    then each training fold calibrates with all its labels. That sets one threshold (with
-    `class_conditional` one a class), while the candidates remain the annotator's. It is with
-    `known_labels`, or `use_y`, that rows get their label as their only candidate.
+    Labels are `known_labels`, or with `use_y` y; there is an error if there are neither. They are
+    believed: in ``fit_transform`` the labelled rows have their label as their only candidate.
 
     Labels that trained an annotator cannot calibrate it, so none are passed on. One that needs
     labels is fitted on others and wrapped in :class:`~sklearn.frozen.FrozenEstimator`.
@@ -250,6 +250,8 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
     # Tells scikit-learn before 1.6 that its checks cannot make one without arguments.
     _required_parameters = ["annotator"]
 
+    _needs_labels = True
+
     _parameter_constraints = {
         "annotator": [HasMethods(["fit", "transform"])],
         "coverage": [Interval(Real, 0, 1, closed="neither")],
@@ -268,14 +270,23 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         self.use_y = use_y
 
     def _ask(self, X, y, known_labels, annotate):
-        believed = known_labels is not None or self.use_y
-        labels = y if known_labels is None else known_labels
+        if known_labels is None and not self.use_y:
+            raise ValueError(
+                "ConformalPartialAnnotator needs labels to calibrate with, but y is ignored by"
+                " default: pass known_labels, with -1 where there is no label, or set use_y=True."
+            )
+        labels = self._trusted_labels(y, known_labels)
         if labels is None:
             raise ValueError(
-                "ConformalPartialAnnotator requires y to be passed, but the target y is None: give"
-                " the labels of some samples, and -1 for the others, as known_labels or y."
+                "ConformalPartialAnnotator(use_y=True) requires y to be passed, but the target y is"
+                " None: pass labels, with -1 where there is none, as y or known_labels."
             )
         annotator = clone(self.annotator)
+        if needs_labels(annotator):
+            raise ValueError(
+                f"{type(annotator).__name__} needs labels itself, and those cannot calibrate it,"
+                " too: fit it on other samples and wrap it in FrozenEstimator."
+            )
         fit_annotator(annotator, X)
         classes = check_classes(annotator, "annotator")
         codes = encode_labels(X, classes, labels)
@@ -294,7 +305,7 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         self.annotator_, self.classes_ = annotator, classes
         self.quantiles_ = np.broadcast_to(quantiles, len(classes)).copy()
         self.n_calibration_ = len(known)
-        return answers, codes if believed else None
+        return answers, codes
 
     def _check_calibration(self, codes, classes):
         """Raise a ValueError if there are fewer labels than the threshold takes."""

@@ -22,6 +22,7 @@ from ._base import (
     check_probabilities,
     encode_labels,
     fit_annotator,
+    needs_labels,
     only_rows,
     sets_where,
 )
@@ -87,7 +88,8 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
     the others are scaled to sum 1. Where all abstained, all classes are candidates.
 
     Labels to trust, `known_labels` or with `use_y` y, are passed on to annotators whose ``fit``
-    takes `known_labels`. Nothing else of y is.
+    takes `known_labels`. Nothing else of y is, so that a :class:`ConformalPartialAnnotator` among
+    them needs one of both.
 
     "agreement" estimates each annotator's accuracy from all annotators' most probable classes by
     the model of Dawid and Skene [1]_ with one parameter a voter, and weighs by the log-odds, which
@@ -189,6 +191,12 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         kept, weights = self._check_annotators()
         by_agreement = isinstance(self.weights, str)
         known_labels = self._trusted_labels(y, known_labels)
+        for name, annotator in kept:
+            if known_labels is None and needs_labels(annotator):
+                raise ValueError(
+                    f"annotator {name!r} ({type(annotator).__name__}) needs labels: pass"
+                    " known_labels, with -1 where there is none, or set use_y=True on the ensemble."
+                )
         fitted = {name: clone(annotator) for name, annotator in kept}
         for annotator in fitted.values():
             fit_annotator(annotator, X, known_labels)
@@ -211,6 +219,11 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         self.annotators_ = list(fitted.values())
         self.classes_, self.weights_ = classes, weights
         return answers, codes
+
+    @property
+    def _needs_labels(self):
+        annotators = (annotator for _, annotator in self._pairs if not _is_dropped(annotator))
+        return any(map(needs_labels, annotators))
 
     def _check_annotators(self):
         """Return the named annotators that are not left out, and their weights."""
