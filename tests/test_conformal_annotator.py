@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -398,6 +399,20 @@ def test_frozen_annotator(annotator):
     expected = annotator.fit_transform(X, known_labels=FEW)
     np.testing.assert_array_equal(conformal.fit_transform(X, known_labels=FEW), expected)
     np.testing.assert_array_equal(conformal.transform(X), expected)
+
+
+def test_the_annotator_sees_the_columns_by_name():
+    frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator
+    rows, known = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 4
+    frame = pd.DataFrame(rows, columns=list("abcd"))
+    conformal = feature_annotator()
+    conformal.set_params(annotator=frozen(conformal.annotator.fit(frame)))
+    labels = conformal.fit(frame, known_labels=known).transform(frame)
+    np.testing.assert_array_equal(
+        labels, feature_annotator().fit(rows, known_labels=known).transform(rows)
+    )
+    with pytest.raises(ValueError, match="feature names should match"):
+        conformal.fit(frame[list("dcba")], known_labels=known)
 
 
 def test_many_classes_are_sparse(vlm):

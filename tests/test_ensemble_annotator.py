@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
 from sklearn_npll._rules import candidates_from_scores
-from sklearn_npll.annotators import EnsemblePartialAnnotator
+from sklearn_npll.annotators import ConformalPartialAnnotator, EnsemblePartialAnnotator
 from sklearn_npll.annotators._agreement import (
     agreement_weights,
     one_coin_accuracies,
@@ -353,6 +353,23 @@ def test_a_lazy_container_is_settled_when_made(ensemble):
     np.testing.assert_array_equal(lazy.scores, expected.scores)
 
 
+@pytest.mark.parametrize("wrap", [lambda a: a, make_pipeline, lambda a: [("inner", a)]])
+def test_a_container_is_settled_whatever_becomes_of_a_frozen_annotator(vlms, wrap):
+    frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator
+    fitted = VLMPartialAnnotator(CLASSES, templates=["a {}."], vlm=vlms[0]).fit(X)
+    member = wrap(frozen(fitted))
+    member = EnsemblePartialAnnotator(member) if isinstance(member, list) else member
+    for annotator in (
+        EnsemblePartialAnnotator([member]).fit(X),
+        ConformalPartialAnnotator(member, coverage=0.5).fit(X, known_labels=Y),
+    ):
+        expected, lazy = annotator.predict_proba(X), annotator.transform(X)
+        fitted.set_params(templates=["a pale {}."], classes=CLASSES[::-1]).fit(X)
+        np.testing.assert_array_equal(lazy[[3, 0]].scores, expected[[3, 0]])
+        np.testing.assert_array_equal(lazy.scores, expected)
+        fitted.set_params(templates=["a {}."], classes=CLASSES).fit(X)
+
+
 def test_data_is_the_samples_as_given(ensemble):
     ensemble.set_params(pale__output="embeddings")
     images = list(X)
@@ -373,6 +390,18 @@ def test_data_frames_and_their_names():
     annotator.fit(frame.to_numpy())
     with pytest.raises(ValueError, match="X has 3 features, but EnsemblePartialAnnotator"):
         annotator.transform(frame.to_numpy()[:, :3])
+
+
+def test_members_see_the_columns_by_name():
+    frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 4)), columns=list("abcd"))
+    annotator = EnsemblePartialAnnotator([frozen(feature_member().fit(frame))])
+    labels = annotator.fit_transform(frame)
+    assert labels.data is frame
+    np.testing.assert_array_equal(labels, feature_member().fit_transform(frame))
+    np.testing.assert_array_equal(annotator.transform(frame)[[4, 1]], labels.toarray()[[4, 1]])
+    with pytest.raises(ValueError, match="feature names should match"):
+        clone(annotator).fit_transform(frame[list("dcba")])
 
 
 def test_what_is_wrong_is_found_before_anybody_is_asked(ensemble, vlms):

@@ -167,6 +167,29 @@ def trust_labels(candidates, codes):
     return free + (ones if sp.issparse(candidates) else ones.toarray())  # of bool: or
 
 
+def copy_estimators(value):
+    """Copy an estimator and those in it, so that fitting one again does not reach the copy.
+
+    Parameters
+    ----------
+    value : estimator, list or tuple of estimators, or anything else
+        Estimators in its attributes, and in lists and tuples, are copied, too. All else, such as
+        models, is shared.
+
+    Returns
+    -------
+    object
+        The copy.
+    """
+    if type(value) in (list, tuple):
+        return type(value)(map(copy_estimators, value))
+    if not isinstance(value, BaseEstimator):
+        return value
+    copied = copy.copy(value)
+    vars(copied).update({name: copy_estimators(own) for name, own in vars(copied).items()})
+    return copied
+
+
 def encode_labels(X, classes, y):
     """Translate labels to the indices of their classes; -1 where unlabelled."""
     return PartialLabels(X, classes, plan=len).encode_labels(y)
@@ -394,6 +417,11 @@ class MetaPartialAnnotator(BasePartialAnnotator):
     the labels to trust, or None. Its plan has a method ``decide`` that makes the parts of a
     `PartialLabels` of what the others said.
     """
+
+    def _check_X(self, X, reset=False):
+        """Check samples; a data frame is returned as it is, for annotators go by its columns."""
+        checked = super()._check_X(X, reset=reset)
+        return X if hasattr(X, "columns") else checked
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, known_labels=None):

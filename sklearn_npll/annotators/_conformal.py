@@ -1,6 +1,5 @@
 """Candidate sets of a chosen coverage, by conformal prediction from a few labels."""
 
-import copy
 from dataclasses import dataclass
 from numbers import Real
 
@@ -16,6 +15,7 @@ from ._base import (
     check_answers,
     check_classes,
     check_probabilities,
+    copy_estimators,
     encode_labels,
     fit_annotator,
     needs_labels,
@@ -333,8 +333,7 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
 
     def _plan(self):
         return _ConformalPlan(
-            # A copy, which a change of the annotator's parameters does not reach.
-            annotator=copy.copy(self.annotator_),
+            annotator=copy_estimators(self.annotator_),  # settled, whatever becomes of the original
             classes=self.classes_,
             method=self.method,
             quantiles=self.quantiles_,

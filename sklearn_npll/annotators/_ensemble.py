@@ -1,6 +1,5 @@
 """Several annotators as one, by the union or the weighted mean of their answers."""
 
-import copy
 from collections import Counter
 from dataclasses import dataclass
 from functools import reduce
@@ -20,6 +19,7 @@ from ._base import (
     check_answers,
     check_classes,
     check_probabilities,
+    copy_estimators,
     encode_labels,
     fit_annotator,
     needs_labels,
@@ -257,10 +257,10 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         return [pair for pair, keep in zip(pairs, kept) if keep], weights
 
     def _plan(self):
-        members = zip(self.named_annotators_.items(), self.weights_)
+        # Copies are settled, whatever becomes of the originals.
+        members = zip(self.named_annotators_, copy_estimators(self.annotators_), self.weights_)
         return _EnsemblePlan(
-            # Copies, which a change of the annotators' parameters does not reach.
-            members=[(name, copy.copy(member), w) for (name, member), w in members if w > 0],
+            members=[member for member in members if member[2] > 0],
             classes=self.classes_,
             rule=self.rule,
             rule_value=self.rule_value,
