@@ -104,6 +104,12 @@ def test_votes_scores_and_candidates_by_hand(annotator):
     assert_allclose(annotator.predict_proba(X).sum(axis=1), 1, rtol=1e-6)
 
 
+def test_score_asks_about_labelled_samples_only(annotator, painter):
+    annotator.set_params(questions="simple").fit(X)
+    assert annotator.score(X, ["red", -1, "red", -1, -1]) == 0.5
+    assert painter.n_answers == 2
+
+
 def test_where_all_abstain_all_classes_are_candidates(annotator):
     annotator.set_params(questions=["blind: {classes}", "also blind: {options}"])
     with pytest.warns(UserWarning, match="10 of 10 answers name no class .* 'I cannot see"):

@@ -88,11 +88,14 @@ PROBA = np.array([[0.625, 0.25, 0.125], [0.125, 0.375, 0.5], [0.25, 0.5, 0.25]])
 
 
 def test_nonconformity_by_hand():
-    expected = [[0.375, 0.75, 0.875], [0.875, 0.625, 0.5], [0.75, 0.5, 0.75]]
-    np.testing.assert_array_equal(lac_scores(PROBA), expected)
+    np.testing.assert_allclose(lac_scores(PROBA), -np.log(PROBA))
     # of all before the class; of the equal last ones the first comes first
-    expected = [[0, 0.625, 0.875], [0.875, 0.5, 0], [0.5, 0, 0.75]]
-    np.testing.assert_array_equal(aps_scores(PROBA), expected)
+    before = np.array([[0, 0.625, 0.875], [0.875, 0.5, 0], [0.5, 0, 0.75]])
+    np.testing.assert_allclose(aps_scores(PROBA), -np.log(1 - before), atol=1e-12)
+    equal = np.array([[0.25, 0.25, 0.5, 0.0]])
+    assert lac_scores(equal)[0, 3] == np.inf
+    np.testing.assert_allclose(aps_scores(equal)[0, :3], -np.log([0.5, 0.25, 1]), atol=1e-12)
+    assert aps_scores(equal)[0, 3] == np.inf
     assert lac_scores(PROBA.astype(np.float32)).dtype == np.float64
     np.testing.assert_array_equal(lac_scores(PROBA.astype(np.float32)), lac_scores(PROBA))
 
@@ -118,13 +121,13 @@ def test_quantile_by_hand():
 
 
 def test_sets_by_hand():
-    lac = conformal_sets(lac_scores(PROBA), 0.625)
+    lac = conformal_sets(lac_scores(PROBA), -np.log(0.375))
     np.testing.assert_array_equal(lac.astype(int), [[1, 0, 0], [0, 1, 1], [0, 1, 0]])
-    aps = conformal_sets(aps_scores(PROBA), 0.625)
+    aps = conformal_sets(aps_scores(PROBA), -np.log(1 - 0.625))
     np.testing.assert_array_equal(aps.astype(int), [[1, 1, 0], [0, 1, 1], [1, 1, 0]])
-    empty = conformal_sets(lac_scores(PROBA), 0.1)  # the most probable class remains
+    empty = conformal_sets(lac_scores(PROBA), -np.log(0.9))  # the most probable class remains
     np.testing.assert_array_equal(empty.astype(int), [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
-    own = conformal_sets(lac_scores(PROBA), [0.8, 0.1, 0.9])
+    own = conformal_sets(lac_scores(PROBA), -np.log([0.2, 0.9, 0.1]))
     np.testing.assert_array_equal(own.astype(int), [[1, 0, 1], [0, 0, 1], [1, 0, 1]])
 
 
@@ -134,8 +137,8 @@ def test_estimator_by_hand():
     y = ["a"] * 7 + [-1, -1]
     annotator = ConformalPartialAnnotator(Scores(), coverage=0.75)
     labels = annotator.fit(proba, known_labels=y).transform(proba)
-    # rank ceil(8 * 0.75) = 6 of the scores 1 - p from 0.1 on: the candidates have p >= 0.4
-    np.testing.assert_allclose(annotator.quantiles_, [0.6, 0.6, 0.6], atol=1e-6)
+    # rank ceil(8 * 0.75) = 6 of the probabilities from 0.9 on: the candidates have p >= 0.4
+    np.testing.assert_allclose(np.exp(-annotator.quantiles_), [0.4, 0.4, 0.4], atol=1e-6)
     assert annotator.n_calibration_ == 7
     np.testing.assert_array_equal(labels.toarray()[4:].astype(int), [
         [1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1],
@@ -150,6 +153,14 @@ def test_estimator_by_hand():
     assert annotator.score(proba, y) == 5 / 7
 
 
+@pytest.mark.parametrize("method", ["lac", "aps"])
+def test_tiny_probabilities_are_told_apart(method):
+    proba = np.array([[1, 1e-7, 1e-12, 1e-20]] * 9, dtype=np.float32)
+    annotator = ConformalPartialAnnotator(Scores(classes=range(4)), method=method)
+    sets = annotator.fit(proba, known_labels=[1] * 9).transform(proba).toarray()
+    np.testing.assert_array_equal(sets.astype(int), [[1, 1, 0, 0]] * 9)
+
+
 def test_a_threshold_for_each_class():
     proba = np.array([[0.5, 0.3, 0.2], [0.6, 0.3, 0.1], [0.1, 0.9, 0.0], [0.05, 0.9, 0.05],
                       [0.4, 0.3, 0.3], [0.3, 0.3, 0.4]])  # fmt: skip
@@ -157,7 +168,7 @@ def test_a_threshold_for_each_class():
     annotator = ConformalPartialAnnotator(Scores(), coverage=0.6, class_conditional=True)
     labels = annotator.fit(proba, known_labels=y).transform(proba)
     # rank ceil(3 * 0.6) = 2 of two: the larger score of each class
-    np.testing.assert_allclose(annotator.quantiles_, [0.5, 0.1, 0.7], atol=1e-6)
+    np.testing.assert_allclose(np.exp(-annotator.quantiles_), [0.5, 0.9, 0.3], atol=1e-6)
     np.testing.assert_array_equal(labels.toarray().astype(int), [
         [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1],
     ])  # fmt: skip
@@ -183,6 +194,28 @@ def fashion():
     X, y = data.images[:400], data.target_names[data.target[:400]]
     vlm = VLMPartialAnnotator(data.class_prompts, templates="simple").fit(X)
     return vlm, vlm.embed(X), y
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"refine": "zlap"},
+        {"template_weights": "agreement"},
+        {"aggregation": "dawid_skene"},
+    ],
+)
+@pytest.mark.parametrize(
+    "wrap", [lambda a: a, make_pipeline, lambda a: EnsemblePartialAnnotator([a])]
+)
+def test_a_transductive_annotator_is_asked_about_all_at_once(fashion, params, wrap):
+    vlm, embeddings, y = fashion
+    vlm = clone(vlm).set_params(templates=["a {}.", "{}", "the {}"], **params)
+    known = np.where(np.arange(400) < 30, y, "-1")
+    annotator = ConformalPartialAnnotator(wrap(vlm), coverage=0.8)
+    quantile = annotator.fit(embeddings, known_labels=known).quantiles_[0]
+    annotator.fit_transform(embeddings, known_labels=known)
+    assert quantile == annotator.quantiles_[0]
+    assert quantile != clone(annotator).fit(embeddings[:30], known_labels=known[:30]).quantiles_[0]
 
 
 @pytest.mark.parametrize("method", ["lac", "aps"])

@@ -498,6 +498,7 @@ def test_score(ensemble):
     ensemble.fit(X)
     assert ensemble.score(X, Y) == 1
     assert ensemble.score(X, ["red", "red", -1, -1, -1]) == 0.5
+    assert ensemble.score(list(X), ["red", "red", -1, -1, -1]) == 0.5
     with pytest.warns(UndefinedMetricWarning, match="No sample in y is labelled"):
         assert np.isnan(ensemble.score(X, [-1] * 5))
 

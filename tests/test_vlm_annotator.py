@@ -368,6 +368,19 @@ def test_known_labels_are_sliced_by_cross_validation(annotator, routing):
     assert seen == [(10, 20), (0, 10), (10, 10)]
 
 
+@pytest.mark.parametrize(
+    ("params", "n_images"),
+    [({}, 2), ({"rule": "cpl"}, 2), ({"refine": "zlap"}, 5), ({"aggregation": "label_model"}, 5),
+     ({"template_weights": "agreement"}, 5), ({"template_weights": [1, 2]}, 2)],
+)  # fmt: skip
+def test_score_annotates_unlabelled_samples_only_if_scores_depend_on_them(
+    annotator, vlm, params, n_images
+):
+    annotator.set_params(templates=["a {}.", "{}"], **params).fit(X)
+    annotator.score(X, ["red", "red", -1, -1, -1])
+    assert vlm.n_images == n_images
+
+
 def test_score(annotator):
     annotator.fit(X)
     assert annotator.score(X, Y) == 1

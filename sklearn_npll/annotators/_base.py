@@ -7,12 +7,13 @@ import numpy as np
 from scipy import sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from .._compat import TagsMixin, fit_context, validate_data
 from .._evidence import annotator_shares
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
-from .._partial_labels import PartialLabels
+from .._partial_labels import PartialLabels, _take
 
 
 def fit_annotator(annotator, X, known_labels=None):
@@ -38,6 +39,12 @@ def needs_labels(annotator):
     return has_fit_parameter(annotator, "known_labels") and getattr(
         annotator, "_needs_labels", False
     )
+
+
+def is_transductive(annotator):
+    """Tell whether what a fitted annotator says of a sample depends on the others it comes with."""
+    last = annotator[-1] if isinstance(annotator, Pipeline) else annotator
+    return getattr(last, "_is_transductive", False)
 
 
 def check_classes(annotator, who):
@@ -214,6 +221,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
 
     _shared_by_clones = ()  # parameters that a clone has the same object of
     _needs_labels = False  # whether fit takes known_labels, and cannot do without
+    _is_transductive = False  # whether scores of a sample depend on the others in the same call
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, known_labels=None):
@@ -327,7 +335,8 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         X : images or array-like of shape (n_samples, n_features)
             The samples.
         y : array-like of shape (n_samples,)
-            Class labels; rows with -1 are left out.
+            Class labels; rows with -1 are left out. They are not even annotated, unless scores
+            depend on all samples.
 
         Returns
         -------
@@ -344,8 +353,10 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
                 stacklevel=2,
             )
             return float("nan")
-        correct = self.predict_proba(X).argmax(axis=1) == codes
-        return float(correct[labelled].mean())
+        if not labelled.all() and not self._is_transductive:  # asking may cost money
+            X, codes = _take(X, np.flatnonzero(labelled)), codes[labelled]
+        correct = self._plan()(X)["scores"].argmax(axis=1) == codes
+        return float(correct[codes >= 0].mean())
 
     def set_output(self, *, transform=None):
         """Do nothing: the output is always a :class:`~sklearn_npll.PartialLabels`.

@@ -18,13 +18,14 @@ from ._base import (
     copy_estimators,
     encode_labels,
     fit_annotator,
+    is_transductive,
     needs_labels,
     sets_where,
 )
 
 
 def lac_scores(proba):
-    """Nonconformity of each class: one minus its probability [1]_.
+    """Nonconformity of each class by its probability alone [1]_.
 
     Parameters
     ----------
@@ -33,6 +34,7 @@ def lac_scores(proba):
     Returns
     -------
     ndarray of float64 of shape (n_samples, n_classes)
+        ``-log(p)``, which orders classes as ``1 - p`` does, and also tells small ones apart.
 
     References
     ----------
@@ -41,14 +43,14 @@ def lac_scores(proba):
 
     Examples
     --------
-    >>> lac_scores(np.array([[0.625, 0.25, 0.125]]))
-    array([[0.375, 0.75 , 0.875]])
+    >>> lac_scores(np.array([[0.625, 0.25, 0.125]])).round(3)
+    array([[0.47 , 1.386, 2.079]])
     """
-    return 1 - proba.astype(np.float64)
+    return _minus_log(proba.astype(np.float64))
 
 
 def aps_scores(proba):
-    """Nonconformity of each class: the sum of the probabilities of all more probable classes [1]_.
+    """Nonconformity of each class by the probabilities of all more probable ones [1]_.
 
     The paper adds a random share of the class's own probability. Without it the sets of a sample
     are always the same, and never empty. Of equally probable classes the first counts as more
@@ -61,6 +63,8 @@ def aps_scores(proba):
     Returns
     -------
     ndarray of float64 of shape (n_samples, n_classes)
+        ``-log(1 - s)`` of the sum ``s`` of the probabilities of all more probable classes, which
+        orders classes as ``s`` does, and also tells apart those that hardly lack anything to 1.
 
     References
     ----------
@@ -69,14 +73,19 @@ def aps_scores(proba):
 
     Examples
     --------
-    >>> aps_scores(np.array([[0.25, 0.625, 0.125]]))
-    array([[0.625, 0.   , 0.875]])
+    >>> aps_scores(np.array([[0.25, 0.625, 0.125]])).round(3)
+    array([[0.981, 0.   , 2.079]])
     """
-    order = np.argsort(-proba, axis=1, kind="stable")
+    order = np.argsort(-proba, axis=1, kind="stable")[:, ::-1]
     ordered = np.take_along_axis(proba, order, axis=1).astype(np.float64)
-    scores = np.empty(proba.shape)
-    np.put_along_axis(scores, order, np.cumsum(ordered, axis=1) - ordered, axis=1)
-    return scores
+    remaining = np.empty(proba.shape)  # of the class and all less probable ones
+    np.put_along_axis(remaining, order, np.cumsum(ordered, axis=1), axis=1)
+    return _minus_log(remaining / remaining.max(axis=1, keepdims=True))
+
+
+def _minus_log(values):
+    with np.errstate(divide="ignore"):  # infinite for 0, the least likely there is
+        return np.log(1 / values)
 
 
 _METHODS = {"lac": lac_scores, "aps": aps_scores}
@@ -143,7 +152,7 @@ def conformal_sets(scores, quantiles):
 
     Examples
     --------
-    >>> conformal_sets(np.array([[0.375, 0.75, 0.875], [0.5, 0.75, 0.75]]), 0.4).astype(int)
+    >>> conformal_sets(np.array([[0.4, 1.4, 2.1], [0.7, 1.4, 1.4]]), 0.5).astype(int)
     array([[1, 0, 0],
            [1, 0, 0]])
     """
@@ -190,8 +199,9 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
     classes_ : ndarray of shape (n_classes,)
         Class labels, in the annotator's order.
     quantiles_ : ndarray of shape (n_classes,)
-        Largest nonconformity of a candidate: ``1 - p`` with "lac", the total probability of all
-        more probable classes with "aps". All equal unless `class_conditional`.
+        Largest nonconformity of a candidate: with "lac" ``-log(p)`` of its probability, with "aps"
+        ``-log(1 - s)`` of the sum of those of all more probable classes. So ``np.exp(-quantiles_)``
+        is the least p, or 1 - s. All equal unless `class_conditional`.
     n_calibration_ : int
         Number of labels.
     n_features_in_ : int
@@ -214,6 +224,14 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
     ``fit`` asks the annotator about the labelled samples only, ``transform`` about none until the
     candidates are used. Where the annotator abstained, all classes are candidates. An empty set
     gets the most probable class.
+
+    Some annotators are transductive: what they say of a sample depends on the others they are asked
+    about together, such as a `VLMPartialAnnotator` with `refine`, or an ensemble with one. Then
+    ``fit`` asks about all samples, so that the labelled ones come among the others, and the
+    guarantee takes new samples in similar batches: about as many, drawn alike; not one by one.
+
+    Both methods compare logarithms. A model with sharp probabilities may give the truth a
+    millionth, and other classes much less; one minus these would be the same number.
 
     Labels are `known_labels`, or with `use_y` y; there is an error if there are neither. They are
     believed: in ``fit_transform`` the labelled rows have their label as their only candidate.
@@ -292,10 +310,11 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         codes = encode_labels(X, classes, labels)
         known = np.flatnonzero(codes >= 0)
         self._check_calibration(codes[known], classes)
-        asked = X if annotate else _take(X, known)
-        answers = check_answers(annotator.transform(asked), "annotator")
+        ask_all = annotate or is_transductive(annotator)
+        answers = annotator.transform(X if ask_all else _take(X, known))
+        answers = check_answers(answers, "annotator")
         proba = check_probabilities(answers, "annotator")
-        proba = proba[known] if annotate else proba
+        proba = proba[known] if ask_all else proba
         scores = _METHODS[self.method](proba)[np.arange(len(known)), codes[known]]
         groups = codes[known] if self.class_conditional else np.zeros(len(known), dtype=int)
         quantiles = [
@@ -306,6 +325,10 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         self.quantiles_ = np.broadcast_to(quantiles, len(classes)).copy()
         self.n_calibration_ = len(known)
         return answers, codes
+
+    @property
+    def _is_transductive(self):
+        return is_transductive(self.annotator_)
 
     def _check_calibration(self, codes, classes):
         """Raise a ValueError if there are fewer labels than the threshold takes."""

@@ -22,6 +22,7 @@ from ._base import (
     copy_estimators,
     encode_labels,
     fit_annotator,
+    is_transductive,
     needs_labels,
     only_rows,
     sets_where,
@@ -224,6 +225,10 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
     def _needs_labels(self):
         annotators = (annotator for _, annotator in self._pairs if not _is_dropped(annotator))
         return any(map(needs_labels, annotators))
+
+    @property
+    def _is_transductive(self):
+        return any(map(is_transductive, self.annotators_))
 
     def _check_annotators(self):
         """Return the named annotators that are not left out, and their weights."""

@@ -352,6 +352,14 @@ class VLMPartialAnnotator(BasePartialAnnotator):
             self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
         return X, codes
 
+    @property
+    def _is_transductive(self):
+        return (
+            self.refine is not None
+            or self.aggregation in VOTE_MODELS
+            or isinstance(self.template_weights, str)
+        )
+
     def _scoring_options(self, templates):
         """Check the options between embeddings and scores, and return them for a plan."""
         check_refinement(self.refine, self.refine_params)
