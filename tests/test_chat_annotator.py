@@ -181,6 +181,25 @@ def test_prompts():
     assert many.options["1"] == 29 and many.options["30"] == 0
 
 
+def test_options_are_not_labelled_by_names_of_classes():
+    letters = list("ABCDEFGHIJ")
+
+    def ask(images, prompt):  # the truth is C
+        return [re.search(r"^\((\w+)\) C$", prompt, re.M)[0][:3]] * len(images)
+
+    annotator = ChatPartialAnnotator(letters, backend=ask, questions="Which?\n{options}").fit(X)
+    assert re.findall(r"^\((\w+)\)", annotator.prompts_[0], re.M) == [str(i) for i in range(1, 11)]
+    assert_array_equal(annotator.transform(X[:1]), [np.array(letters) == "C"])
+    # neither letters nor numbers
+    annotator.set_params(classes=["C", "1", "2", "x", "y"]).fit(X)
+    assert re.findall(r"^\((\w)\)", annotator.prompts_[0], re.M) == list("ABDEF")
+    assert_array_equal(annotator.predict(X[:1]), ["C"])
+    annotator.set_params(classes=[*letters, *map(str, range(30))])
+    with pytest.raises(ValueError, match="Ask with {classes} instead, or give .* longer names"):
+        annotator.fit(X)
+    annotator.set_params(questions="Which of {classes}?").fit(X)
+
+
 def test_options_are_shuffled_by_question_and_seed():
     orders = {tuple(option_order(q, 10, seed)) for q in ("a", "b") for seed in (0, 1)}
     assert len(orders) == 4
