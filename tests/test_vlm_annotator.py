@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
 from sklearn_npll._images import ImageReadError
 from sklearn_npll.annotators import _open_clip
+from sklearn_npll.annotators._agreement import one_coin_accuracies, vote_weights
 from sklearn_npll.annotators._cache import EmbeddingCache
 from sklearn_npll.annotators._open_clip import load_open_clip
 
@@ -379,6 +380,17 @@ def test_score_annotates_unlabelled_samples_only_if_scores_depend_on_them(
     annotator.set_params(templates=["a {}.", "{}"], **params).fit(X)
     annotator.score(X, ["red", "red", -1, -1, -1])
     assert vlm.n_images == n_images
+
+
+def test_templates_are_weighed_by_the_log_odds_of_their_accuracy(annotator):
+    templates = ["a {}.", "{}", "a pale {}.", "it is no green, {}"]
+    images = np.random.default_rng(0).integers(0, 256, size=(60, 2, 2, 3), dtype=np.uint8)
+    annotator.set_params(templates=templates, template_weights="agreement").fit(images)
+    votes = annotator.transform(images).votes
+    accuracies = one_coin_accuracies(votes, 3)
+    assert accuracies[3] < accuracies[0] - 0.1
+    expected = vote_weights(accuracies, 3)
+    np.testing.assert_allclose(annotator.weigh_templates(images), expected / expected.sum())
 
 
 def test_score(annotator):

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from .._compat import BaseComposition, HasMethods, Interval, StrOptions
-from .._rules import candidates_from_scores, check_rule
+from .._rules import candidates_from_scores, check_rule, check_rule_value
 from ._agreement import agreement_weights
 from ._base import (
     MetaPartialAnnotator,
@@ -27,6 +27,7 @@ from ._base import (
     only_rows,
     sets_where,
 )
+from ._votes import check_weights
 
 
 class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
@@ -203,9 +204,7 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
             fit_annotator(annotator, X, known_labels)
         # All that can be wrong is found before anybody is asked.
         classes = _common_classes(fitted)
-        if self.rule != "union":
-            one_row = np.full((1, len(classes)), 1 / len(classes))
-            candidates_from_scores(one_row, self.rule, self.rule_value)
+        check_rule_value(self.rule, self.rule_value, len(classes))
         codes = None if known_labels is None else encode_labels(X, classes, known_labels)
         answers = {}
         for (name, annotator), weight in zip(fitted.items(), weights):
@@ -251,11 +250,9 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         if not kept.any():
             raise ValueError("There is no annotator to ask: all are 'drop', or the list is empty.")
         check_rule(self.rule)
-        if self.rule == "union" and self.rule_value is not None:
-            raise ValueError(f"rule='union' has no argument; got rule_value={self.rule_value!r}.")
-        weights = np.ones(len(pairs))
-        if self.weights is not None and not isinstance(self.weights, str):
-            weights = _check_weights(self.weights, len(pairs))
+        weights = check_weights(self.weights, len(pairs), "weights", "annotators")
+        if not isinstance(weights, np.ndarray):  # None, or found later
+            weights = np.ones(len(pairs))
         if not weights[kept].any():
             raise ValueError("The weights of all annotators that are not 'drop' are 0.")
         weights = weights[kept] / weights[kept].sum()
@@ -391,18 +388,6 @@ def _has_names(annotators):
 
 def _is_dropped(annotator):
     return isinstance(annotator, str) and annotator == "drop"
-
-
-def _check_weights(weights, n_annotators):
-    weights = np.asarray(weights, dtype=np.float64)
-    if weights.shape != (n_annotators,):
-        raise ValueError(
-            f"weights has shape {weights.shape}; it must hold one number for each of the"
-            f" {n_annotators} annotators."
-        )
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        raise ValueError(f"weights must be numbers of at least 0; got {weights.tolist()}.")
-    return weights
 
 
 def _common_classes(fitted):

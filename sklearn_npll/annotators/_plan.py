@@ -10,6 +10,7 @@ from scipy import sparse as sp
 from .._images import is_image_data, n_images
 from .._partial_labels import _SPARSE_FROM
 from .._rules import BATCH_RULES, candidates_from_scores, union_candidates
+from ._agreement import agreement_weights
 from ._base import sets_where, trust_labels
 from ._cache import EmbeddingCache
 from ._encoding import (
@@ -24,7 +25,7 @@ from ._encoding import (
 from ._open_clip import load_open_clip
 from ._refinement import refine_and_average, refined_probabilities
 from ._templates import make_prompts
-from ._votes import aggregate, agreement_weights
+from ._votes import aggregate
 
 
 @dataclass(frozen=True)
