@@ -19,7 +19,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
 from sklearn_npll._rules import candidates_from_scores
-from sklearn_npll.annotators import ConformalPartialAnnotator, EnsemblePartialAnnotator
+from sklearn_npll.annotators import (
+    ChatPartialAnnotator,
+    ConformalPartialAnnotator,
+    EnsemblePartialAnnotator,
+)
 from sklearn_npll.annotators._agreement import (
     agreement_weights,
     one_coin_accuracies,
@@ -227,6 +231,9 @@ def test_union_and_votes_by_class_name():
         ("threshold", 0.2, [[1, 1, 0], [1, 1, 1]]),
         ("ratio", 0.75, [[0, 1, 0], [1, 1, 0]]),
         ("cumulative", None, [[1, 1, 1], [1, 1, 1]]),
+        # scores [.35, .5, .15] and [.35, .45, .2]: sets {b} and {b, a} reach a sum of .4505, and of
+        # these stay what is not below the mean of its column, .35, .475 and .175
+        ("cpl", (0.01, 0.5), [[0, 1, 0], [1, 0, 0]]),
     ],
 )
 def test_rules_on_the_combined_scores(rule, value, expected):
@@ -451,9 +458,11 @@ def test_trusted_labels(ensemble):
         assert labels.known.tolist() == [True, False, True, False, False]
         np.testing.assert_array_equal(labels.scores, free.scores)
     np.testing.assert_array_equal(ensemble.transform(X), free)
-    with pytest.raises(ValueError, match=r"y\[1\] is 'gren', .* Did you mean 'green'\?"):
+    with pytest.raises(ValueError, match=r"known_labels\[1\] is 'gren', .* Did you mean 'green'"):
         ensemble.fit(X, ["red", "gren", "red", "red", "red"])
-    with pytest.raises(ValueError, match="y has shape"):
+    with pytest.raises(ValueError, match=r"known_labels\[1\] is 'gren'"):
+        ensemble.fit(X, Y, known_labels=["red", "gren", "red", "red", "red"])
+    with pytest.raises(ValueError, match="known_labels has shape"):
         ensemble.fit(X, known_labels=["green"])
 
 
@@ -535,6 +544,11 @@ def test_unnamed_annotators(vlms):
     new = VLMPartialAnnotator(CLASSES, vlm=vlms[0], templates="{}")
     annotator.set_params(**{"vlmpartialannotator-1": new})
     assert annotator.annotators == [new, members[1]]
+    chat = ChatPartialAnnotator(CLASSES, backend=len)
+    for other in ("drop", chat):
+        with pytest.raises(ValueError, match=r"rename .*'vlmpartialannotator'\]. Give them names"):
+            annotator.set_params(**{"vlmpartialannotator-1": other})
+        assert annotator.annotators == [new, members[1]]
     assert [name for name, _ in name_annotators([Table(), new])] == ["table", "vlmpartialannotator"]
 
 
@@ -645,6 +659,8 @@ def other_classes(vlm=None):
         ({"rule": "ratios"}, ValueError, "Did you mean 'ratio'"),
         ({"rule_value": 3}, ValueError, "rule='union' has no argument"),
         ({"rule": "topk", "rule_value": 4}, ValueError, "k is 4"),
+        ({"rule": "topk", "rule_value": (1, 2)}, ValueError, r"k is \(1, 2\)"),
+        ({"rule": "cpl", "rule_value": (0.6, 2)}, ValueError, r"quantiles are \(0.6, 2\)"),
         ({"use_y": "yes"}, ValueError, "'use_y' parameter"),
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -344,7 +345,7 @@ def test_known_labels_win_over_y(annotator):
     labels = annotator.set_params(use_y=True).fit_transform(X, Y, known_labels=known)
     assert labels.known.tolist() == [True, False, False, False, False]
     assert labels.toarray()[0].tolist() == [False, True, False]
-    with pytest.raises(ValueError, match="y has shape"):
+    with pytest.raises(ValueError, match="known_labels has shape"):
         annotator.fit(X, known_labels=["green"])
 
 
@@ -391,6 +392,29 @@ def test_templates_are_weighed_by_the_log_odds_of_their_accuracy(annotator):
     assert accuracies[3] < accuracies[0] - 0.1
     expected = vote_weights(accuracies, 3)
     np.testing.assert_allclose(annotator.weigh_templates(images), expected / expected.sum())
+
+
+def test_labels_are_called_in_errors_as_they_were_given(annotator):
+    for fit in (annotator.fit, annotator.fit_transform):
+        with pytest.raises(ValueError, match=r"^known_labels has shape \(3,\); .* of 5 samples"):
+            fit(X, Y, known_labels=Y[:3])
+        with pytest.raises(ValueError, match=r"^known_labels\[1\] is 'gren', .* mean 'green'"):
+            fit(X, known_labels=["red", "gren", -1, -1, -1])
+        with pytest.raises(ValueError, match=r"known_labels holds .* pass classes\[known_labels\]"):
+            fit(X, known_labels=[0, 1, 2, 0, 2])
+    with pytest.raises(ValueError, match=r"^y has shape \(3,\)"):
+        annotator.set_params(use_y=True).fit(X, Y[:3])
+
+
+@pytest.mark.parametrize(
+    "images", [["a.jpg", "b.jpg"], [Path("a.jpg")], [b"bytes"], [Image.new("RGB", (2, 2))]]
+)
+def test_data_frames_of_images_are_refused(annotator, images):
+    for frame in (pd.DataFrame({"path": images}), pd.DataFrame({"id": 1, "path": images})):
+        with pytest.raises(ValueError, match=r"column 'path' .* pass the column alone: df\['path'"):
+            annotator.fit(frame)
+    with pytest.raises(ValueError, match="NaN"):
+        annotator.fit(pd.DataFrame({"a": [1.0, np.nan]}))
 
 
 def test_score(annotator):

@@ -1,9 +1,11 @@
 """What annotators have in common, however they annotate."""
 
 import copy
+import os
 import warnings
 
 import numpy as np
+from PIL import Image
 from scipy import sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import UndefinedMetricWarning
@@ -197,9 +199,9 @@ def copy_estimators(value):
     return copied
 
 
-def encode_labels(X, classes, y):
-    """Translate labels to the indices of their classes; -1 where unlabelled."""
-    return PartialLabels(X, classes, plan=len).encode_labels(y)
+def encode_labels(X, classes, y, name):
+    """Translate labels, called by a name in errors, to indices of classes; -1 where unlabelled."""
+    return PartialLabels(X, classes, plan=len)._encode_labels(y, name)
 
 
 def looks_few_shot(y):
@@ -208,6 +210,18 @@ def looks_few_shot(y):
         return False
     y = np.asarray(y)
     return bool((y.astype(str) == "-1").any() if y.dtype.kind in "OSU" else (y == -1).any())
+
+
+def _refuse_column_of_images(X, error):
+    """Raise a ValueError if X is a data frame of paths, or of images, and not of numbers."""
+    if hasattr(X, "iloc"):
+        for name, value in zip(X.columns, X.iloc[0]):
+            if isinstance(value, (str, bytes, os.PathLike, Image.Image)):
+                raise ValueError(
+                    f"X is a data frame whose column {name!r} holds no numbers, but"
+                    f" {type(value).__name__}. If these are images or their paths, pass the column"
+                    f" alone: df[{name!r}]."
+                ) from error
 
 
 class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
@@ -344,7 +358,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             Share of labelled rows predicted correctly. NaN, with a warning, if there are none.
         """
         X = self._check_X(X)
-        codes = encode_labels(X, self.classes_, y)
+        codes = encode_labels(X, self.classes_, y, "y")
         labelled = codes >= 0
         if not labelled.any():
             warnings.warn(
@@ -378,14 +392,16 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         return X, self._plan()
 
     def _trusted_labels(self, y, known_labels):
-        """Return the labels to trust, or None; to be called by ``_fit``."""
+        """Return the labels to trust, or None, and what they are called; for ``_fit`` to call."""
         if known_labels is None and not self.use_y and looks_few_shot(y):
             warnings.warn(
                 "y contains -1, so it seems to hold a few known labels, but it is ignored. To"
                 " trust them set use_y=True, or pass known_labels to fit.",
                 stacklevel=5,  # this method, _fit, fit, its validation, the caller
             )
-        return y if known_labels is None and self.use_y else known_labels
+        if known_labels is not None:
+            return known_labels, "known_labels"
+        return y if self.use_y else None, "y"
 
     def _check_X(self, X, reset=False):
         """Check samples; a 2-D array is copied if need be, images never."""
@@ -399,7 +415,11 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         check_collection(X)
         check_not_empty(X)
         if not is_image_data(X):
-            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+            try:
+                return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+            except (TypeError, ValueError) as error:
+                _refuse_column_of_images(X, error)
+                raise
         as_samples(X)
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):

@@ -237,8 +237,8 @@ class ChatPartialAnnotator(BasePartialAnnotator):
         classes, questions = np.asarray(labels), resolve_questions(self.questions)
         backend = as_backend(self.backend)
         X = self._check_X(X, reset=True)
-        trusted = self._trusted_labels(y, known_labels)
-        codes = None if trusted is None else encode_labels(X, classes, trusted)
+        trusted, name = self._trusted_labels(y, known_labels)
+        codes = None if trusted is None else encode_labels(X, classes, trusted, name)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         # Equal numbers of any type are equal settings, so that a cache knows them.
         temperature = None if self.temperature is None else float(self.temperature)

@@ -293,7 +293,7 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
                 "ConformalPartialAnnotator needs labels to calibrate with, but y is ignored by"
                 " default: pass known_labels, with -1 where there is no label, or set use_y=True."
             )
-        labels = self._trusted_labels(y, known_labels)
+        labels, name = self._trusted_labels(y, known_labels)
         if labels is None:
             raise ValueError(
                 "ConformalPartialAnnotator(use_y=True) requires y to be passed, but the target y is"
@@ -307,7 +307,7 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
             )
         fit_annotator(annotator, X)
         classes = check_classes(annotator, "annotator")
-        codes = encode_labels(X, classes, labels)
+        codes = encode_labels(X, classes, labels, name)
         known = np.flatnonzero(codes >= 0)
         self._check_calibration(codes[known], classes)
         ask_all = annotate or is_transductive(annotator)

@@ -41,17 +41,19 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
     annotators : list of (str, annotator) tuples or list of annotators
         Transformers whose ``transform`` returns a :class:`~sklearn_npll.PartialLabels`, with
         ``classes_`` once fitted; clones of them are fitted. They must have the same classes, in any
-        order. One set to "drop" is left out. Without names they are called by their class, in lower
-        case, and numbered if several share it.
+        order. One set to "drop" is left out; only those with names can be. Without names they are
+        called by their class, in lower case, and numbered if several share it.
     weights : array-like of shape (n_annotators,) or "agreement", default=None
         Weights of the annotators in the scores, also of those left out. One of weight 0 is not
         asked. "agreement" finds them from the answers to the samples of `fit`, without labels; see
         the notes. None weighs all the same.
-    rule : {"union", "topk", "threshold", "ratio", "cumulative"}, default="union"
+    rule : {"union", "topk", "threshold", "ratio", "cumulative", "cpl"}, default="union"
         From answers to candidates. "union" joins the sets of the annotators. The others look at the
-        mean scores, as in :class:`~sklearn_npll.VLMPartialAnnotator`.
-    rule_value : int or float, default=None
-        Argument of the rule: k=3, threshold=0.1, ratio=0.5 or sum=0.9 by default; "union" has none.
+        mean scores, as in :class:`~sklearn_npll.VLMPartialAnnotator`; "cpl" at those of all samples
+        at once.
+    rule_value : int, float or pair of float, default=None
+        Argument of the rule: k=3, threshold=0.1, ratio=0.5, sum=0.9 or (alpha, beta)=(0.6, 0.9) by
+        default; "union" has none.
     use_y : bool, default=False
         Whether ``fit_transform`` believes ``y``, where it is not -1: those rows get it as their
         only candidate. Off by default, since a cross-validation passes the full y along for its
@@ -134,7 +136,7 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         "annotators": [list],
         "weights": ["array-like", StrOptions({"agreement"}), None],
         "rule": [str],
-        "rule_value": [Interval(Real, 0, None, closed="neither"), None],
+        "rule_value": [Interval(Real, 0, None, closed="neither"), tuple, list, None],
         "use_y": ["boolean"],
     }
 
@@ -186,13 +188,22 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
 
     @_pairs.setter
     def _pairs(self, pairs):
-        named = _has_names(self.annotators)
-        self.annotators = pairs if named else [annotator for _, annotator in pairs]
+        if _has_names(self.annotators):
+            self.annotators = pairs
+            return
+        annotators = [annotator for _, annotator in pairs]
+        old, new = ([name for name, _ in own] for own in (pairs, name_annotators(annotators)))
+        if old != new:
+            raise ValueError(
+                f"This would rename the annotators from {old} to {new}. Give them names of their"
+                " own: annotators=[('first', ...), ('second', ...)]."
+            )
+        self.annotators = annotators
 
     def _ask(self, X, y, known_labels, annotate):
         kept, weights = self._check_annotators()
         by_agreement = isinstance(self.weights, str)
-        known_labels = self._trusted_labels(y, known_labels)
+        known_labels, source = self._trusted_labels(y, known_labels)
         for name, annotator in kept:
             if known_labels is None and needs_labels(annotator):
                 raise ValueError(
@@ -205,7 +216,7 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         # All that can be wrong is found before anybody is asked.
         classes = _common_classes(fitted)
         check_rule_value(self.rule, self.rule_value, len(classes))
-        codes = None if known_labels is None else encode_labels(X, classes, known_labels)
+        codes = None if known_labels is None else encode_labels(X, classes, known_labels, source)
         answers = {}
         for (name, annotator), weight in zip(fitted.items(), weights):
             if by_agreement or (annotate and weight > 0):

@@ -329,8 +329,8 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         self._scoring_options(templates)
         check_rule_value(self.rule, self.rule_value, len(labels))
         X = self._check_X(X, reset=True)
-        trusted = self._trusted_labels(y, known_labels)
-        codes = None if trusted is None else encode_labels(X, classes, trusted)
+        trusted, name = self._trusted_labels(y, known_labels)
+        codes = None if trusted is None else encode_labels(X, classes, trusted, name)
         prompted = PromptedModel(
             vlm=self.vlm,
             model=self.model,
