@@ -650,6 +650,8 @@ def other_classes(vlm=None):
         ({"pale": other_classes()}, ValueError, "it lacks"
          r" \['blue'\] and adds \['dark blue'\]"),
         ({"pale": StandardScaler()}, (TypeError, ValueError), "(has no classes_|dim 4)"),
+        ({"pale": EnsemblePartialAnnotator("ab")}, TypeError, r"must be a list of .* got 'a' in"),
+        ({"pale": EnsemblePartialAnnotator([3])}, TypeError, "annotator 'int' is 3, but must"),
         ({"weights": [1]}, ValueError, r"weights has shape \(1,\); .* each of 2 annotators"),
         ({"weights": [1, -1]}, ValueError, r"weights\[1\] is -1.0"),
         ({"weights": [1, np.nan]}, ValueError, r"weights\[1\] is nan"),

@@ -10,7 +10,7 @@ import numpy as np
 
 _WORD = re.compile(r"[^\W_]+")
 _NUMBERING = re.compile(r"(?<!\S)(\d{1,3})[.)](?:\s+|(?=[^\W\d]))")
-# Part of a decimal, a percentage or a fraction, not the number of a class: before it, and after.
+# Before, and after, a number that is part of a decimal, a percentage or a fraction.
 _NUMBER_BEFORE = re.compile(r"(?:(?<!\w)\.|\d\.|\d\s*/\s*)\Z")
 _NUMBER_AFTER = re.compile(r"\.\d|\s*/\s*\d|\s*%")
 _CONFIDENCE_KEYS = re.compile(r"(?i)(?:.*_)?(?:confidence|certainty|score|prob\w*|likelihood)s?")
@@ -71,7 +71,12 @@ def parse_answer(text, names, *, options=None, match=None):
     Notes
     -----
     Of overlapping names the longest counts: "ankle boot" does not name the class "boot" where both
-    are classes. A name inside a word, hyphenated ones among it, does not count.
+    are classes. A name inside a word, hyphenated ones among it, does not count. Neither does the
+    number of a class inside a decimal, a percentage or a fraction.
+
+    Of a JSON object count the values under keys such as "answer" or "label"; else, if the keys name
+    classes and the values are numbers, the keys by falling value; else all values that are not the
+    confidence.
 
     Examples
     --------

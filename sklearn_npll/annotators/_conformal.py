@@ -9,18 +9,16 @@ from sklearn.base import clone
 from .._compat import HasMethods, Interval, StrOptions
 from .._partial_labels import _take
 from .._rules import _TOLERANCE
-from ._base import (
-    MetaPartialAnnotator,
+from ._base import MetaPartialAnnotator, encode_labels, sets_where
+from ._members import (
     abstained,
     check_answers,
     check_classes,
     check_probabilities,
     copy_estimators,
-    encode_labels,
     fit_annotator,
     is_transductive,
     needs_labels,
-    sets_where,
 )
 
 

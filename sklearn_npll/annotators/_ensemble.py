@@ -13,19 +13,16 @@ from sklearn.utils import Bunch
 from .._compat import BaseComposition, HasMethods, Interval, StrOptions
 from .._rules import candidates_from_scores, check_rule, check_rule_value
 from ._agreement import agreement_weights
-from ._base import (
-    MetaPartialAnnotator,
+from ._base import MetaPartialAnnotator, encode_labels, only_rows, sets_where
+from ._members import (
     abstained,
     check_answers,
     check_classes,
     check_probabilities,
     copy_estimators,
-    encode_labels,
     fit_annotator,
     is_transductive,
     needs_labels,
-    only_rows,
-    sets_where,
 )
 from ._votes import check_weights
 
@@ -233,8 +230,7 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
 
     @property
     def _needs_labels(self):
-        annotators = (annotator for _, annotator in self._pairs if not _is_dropped(annotator))
-        return any(map(needs_labels, annotators))
+        return any(needs_labels(annotator) for _, annotator in self._check_annotators()[0])
 
     @property
     def _is_transductive(self):
