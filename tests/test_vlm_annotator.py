@@ -415,6 +415,8 @@ def test_data_frames_of_images_are_refused(annotator, images):
             annotator.fit(frame)
     with pytest.raises(ValueError, match="NaN"):
         annotator.fit(pd.DataFrame({"a": [1.0, np.nan]}))
+    with pytest.raises(ValueError, match="0 sample"):
+        annotator.fit(pd.DataFrame({"a": []}, dtype=float))
 
 
 def test_score(annotator):

@@ -87,7 +87,7 @@ def looks_few_shot(y):
 
 def _refuse_column_of_images(X, error):
     """Raise a ValueError if X is a data frame of paths, or of images, and not of numbers."""
-    if hasattr(X, "iloc"):
+    if hasattr(X, "iloc") and len(X):
         for name, value in zip(X.columns, X.iloc[0]):
             if isinstance(value, (str, bytes, os.PathLike, Image.Image)):
                 raise ValueError(
