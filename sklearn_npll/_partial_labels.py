@@ -536,10 +536,14 @@ class PartialLabels:
         >>> labels.encode_labels(["dog", -1])
         array([ 1, -1])
         """
+        return self._encode_labels(y, "y")
+
+    def _encode_labels(self, y, name):
         y = np.asarray(y)
         if y.shape != (len(self),):
             raise ValueError(
-                f"y has shape {y.shape}; it must hold one class for each of {len(self)} samples."
+                f"{name} has shape {y.shape}; it must hold one class for each of {len(self)}"
+                " samples."
             )
         codes = {-1: -1, "-1": -1, **{name: i for i, name in enumerate(self.classes.tolist())}}
         encoded = np.fromiter((codes.get(name, -2) for name in y.tolist()), np.int64, len(y))
@@ -547,9 +551,10 @@ class PartialLabels:
             row = np.argmin(encoded)
             hint = did_you_mean(y[row], self.classes)
             if self.classes.dtype.kind == "U" and isinstance(y[row], numbers.Integral):
-                hint = " The classes are names: if y holds their indices, pass classes[y]."
+                hint = " The classes are names: if "
+                hint += f"{name} holds their indices, pass classes[{name}]."
             raise ValueError(
-                f"y[{row}] is {y[row : row + 1].tolist()[0]!r}, which is not a class.{hint}"
+                f"{name}[{row}] is {y[row : row + 1].tolist()[0]!r}, which is not a class.{hint}"
             )
         return encoded
 

@@ -320,6 +320,34 @@ def candidates_from_scores(scores, rule, value=None):
     return apply(scores, value)
 
 
+def check_rule_value(rule, value, n_classes):
+    """Raise a ValueError if a rule is unknown, or cannot use its argument with so many classes.
+
+    Parameters
+    ----------
+    rule : str
+    value : float, int, pair of float or None
+    n_classes : int
+
+    Raises
+    ------
+    ValueError
+        If the rule is unknown, the argument of the wrong type or out of range, or "union" has one.
+
+    Examples
+    --------
+    >>> check_rule_value("topk", 4, n_classes=3)
+    Traceback (most recent call last):
+    ...
+    ValueError: k is 4; rule 'topk' needs a whole number from 1 to n_classes=3.
+    """
+    check_rule(rule)
+    if rule != "union":
+        candidates_from_scores(np.full((1, n_classes), 1 / n_classes), rule, value)
+    elif value is not None:
+        raise ValueError(f"rule='union' has no argument; got rule_value={value!r}.")
+
+
 def check_rule(rule, rules=("union", *SCORE_RULES)):
     """Raise a ValueError that lists the rules if a rule is unknown.
 

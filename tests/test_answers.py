@@ -123,6 +123,7 @@ def test_answers(text, expected):
         ("A or B", [DRESS, SHIRT]),
         ("1. D\n2. A", [BOOT, DRESS]),
         ('["C", "B"]', [TEE, SHIRT]),
+        ('{"C": 0.2, "B": 0.7}', [SHIRT, TEE]),
         ("not (A) but (B)", [SHIRT]),
         ("I think a garment", []),
         ("E", []),
@@ -144,12 +145,34 @@ def test_options(text, expected):
         ('{"label": 4}', [4]),
         ("70", []),
         ("seven", [7]),
+        ("7 (confidence 0.95)", [7]),
+        ("7 (confidence .9)", [7]),
+        ("7 (confidence 9/10)", [7]),
+        ("7, with 9 % doubt", [7]),
+        ("The answer is 7.", [7]),
+        ("0.7", []),
+        ("7 or 9", [7, 9]),
+        ('{"class": 7, "confidence": 0.95}', [7]),
+        ('{"label": 3, "score": 1.0}', [3]),
+        ('{"label": 3, "score": 1}', [3]),
+        ('{"digit": 7, "confidence": 9}', [7]),
+        ('{"digit": 7, "runner-up": 1}', [7, 1]),
+        ('{"3": 0.2, "7": 0.8, "1": 0}', [7, 3]),
+        ('{"answer": {"3": 0.2, "7": 0.8}}', [7, 3]),
     ],
 )
 def test_digits_as_classes(text, expected):
     names = [[str(i)] for i in range(10)]
     names[7].append("seven")
     assert parse_answer(text, names) == expected
+
+
+def test_names_with_decimals_fractions_and_percentages():
+    names = [["v1.5"], ["2.0"], ["1/2"], ["737-200"]]
+    for k, (name,) in enumerate(names):
+        assert parse_answer(f"It is {name}.", names) == [k]
+    assert parse_answer("I am 50% sure: 20%", [["20%"], ["50"]]) == [1, 0]
+    assert parse_answer("I am 50% sure: 20", [["20"], ["50"]]) == [0]
 
 
 def test_numbers_as_options():

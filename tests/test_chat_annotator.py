@@ -104,6 +104,12 @@ def test_votes_scores_and_candidates_by_hand(annotator):
     assert_allclose(annotator.predict_proba(X).sum(axis=1), 1, rtol=1e-6)
 
 
+def test_score_asks_about_labelled_samples_only(annotator, painter):
+    annotator.set_params(questions="simple").fit(X)
+    assert annotator.score(X, ["red", -1, "red", -1, -1]) == 0.5
+    assert painter.n_answers == 2
+
+
 def test_where_all_abstain_all_classes_are_candidates(annotator):
     annotator.set_params(questions=["blind: {classes}", "also blind: {options}"])
     with pytest.warns(UserWarning, match="10 of 10 answers name no class .* 'I cannot see"):
@@ -173,6 +179,25 @@ def test_prompts():
     assert prompt.text.startswith("Pick: (A) {options}\n(B) {classes}\nAnswer with the name only")
     many = write_prompt("{options}", [f"kind {i}" for i in range(30)], range(29, -1, -1), None)
     assert many.options["1"] == 29 and many.options["30"] == 0
+
+
+def test_options_are_not_labelled_by_names_of_classes():
+    letters = list("ABCDEFGHIJ")
+
+    def ask(images, prompt):  # the truth is C
+        return [re.search(r"^\((\w+)\) C$", prompt, re.M)[0][:3]] * len(images)
+
+    annotator = ChatPartialAnnotator(letters, backend=ask, questions="Which?\n{options}").fit(X)
+    assert re.findall(r"^\((\w+)\)", annotator.prompts_[0], re.M) == [str(i) for i in range(1, 11)]
+    assert_array_equal(annotator.transform(X[:1]), [np.array(letters) == "C"])
+    # neither letters nor numbers
+    annotator.set_params(classes=["C", "1", "2", "x", "y"]).fit(X)
+    assert re.findall(r"^\((\w)\)", annotator.prompts_[0], re.M) == list("ABDEF")
+    assert_array_equal(annotator.predict(X[:1]), ["C"])
+    annotator.set_params(classes=[*letters, *map(str, range(30))])
+    with pytest.raises(ValueError, match="Ask with {classes} instead, or give .* longer names"):
+        annotator.fit(X)
+    annotator.set_params(questions="Which of {classes}?").fit(X)
 
 
 def test_options_are_shuffled_by_question_and_seed():

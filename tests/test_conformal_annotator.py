@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -72,8 +73,12 @@ def feature_annotator(**params):
     return ConformalPartialAnnotator(vlm, coverage=0.5, **params)
 
 
-@parametrize_with_checks([feature_annotator(), feature_annotator(method="aps")])
+@parametrize_with_checks(
+    [feature_annotator(use_y=True), feature_annotator(use_y=True, method="aps")]
+)
 def test_common_checks(estimator, check):
+    if check.func.__name__ in ("check_transformer_general", "check_transformer_data_not_an_array"):
+        pytest.skip("fit_transform believes the labels, so it is not the same as transform")
     check(estimator)
 
 
@@ -83,11 +88,14 @@ PROBA = np.array([[0.625, 0.25, 0.125], [0.125, 0.375, 0.5], [0.25, 0.5, 0.25]])
 
 
 def test_nonconformity_by_hand():
-    expected = [[0.375, 0.75, 0.875], [0.875, 0.625, 0.5], [0.75, 0.5, 0.75]]
-    np.testing.assert_array_equal(lac_scores(PROBA), expected)
+    np.testing.assert_allclose(lac_scores(PROBA), -np.log(PROBA))
     # of all before the class; of the equal last ones the first comes first
-    expected = [[0, 0.625, 0.875], [0.875, 0.5, 0], [0.5, 0, 0.75]]
-    np.testing.assert_array_equal(aps_scores(PROBA), expected)
+    before = np.array([[0, 0.625, 0.875], [0.875, 0.5, 0], [0.5, 0, 0.75]])
+    np.testing.assert_allclose(aps_scores(PROBA), -np.log(1 - before), atol=1e-12)
+    equal = np.array([[0.25, 0.25, 0.5, 0.0]])
+    assert lac_scores(equal)[0, 3] == np.inf
+    np.testing.assert_allclose(aps_scores(equal)[0, :3], -np.log([0.5, 0.25, 1]), atol=1e-12)
+    assert aps_scores(equal)[0, 3] == np.inf
     assert lac_scores(PROBA.astype(np.float32)).dtype == np.float64
     np.testing.assert_array_equal(lac_scores(PROBA.astype(np.float32)), lac_scores(PROBA))
 
@@ -113,13 +121,13 @@ def test_quantile_by_hand():
 
 
 def test_sets_by_hand():
-    lac = conformal_sets(lac_scores(PROBA), 0.625)
+    lac = conformal_sets(lac_scores(PROBA), -np.log(0.375))
     np.testing.assert_array_equal(lac.astype(int), [[1, 0, 0], [0, 1, 1], [0, 1, 0]])
-    aps = conformal_sets(aps_scores(PROBA), 0.625)
+    aps = conformal_sets(aps_scores(PROBA), -np.log(1 - 0.625))
     np.testing.assert_array_equal(aps.astype(int), [[1, 1, 0], [0, 1, 1], [1, 1, 0]])
-    empty = conformal_sets(lac_scores(PROBA), 0.1)  # the most probable class remains
+    empty = conformal_sets(lac_scores(PROBA), -np.log(0.9))  # the most probable class remains
     np.testing.assert_array_equal(empty.astype(int), [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
-    own = conformal_sets(lac_scores(PROBA), [0.8, 0.1, 0.9])
+    own = conformal_sets(lac_scores(PROBA), -np.log([0.2, 0.9, 0.1]))
     np.testing.assert_array_equal(own.astype(int), [[1, 0, 1], [0, 0, 1], [1, 0, 1]])
 
 
@@ -128,18 +136,29 @@ def test_estimator_by_hand():
     proba = np.array([[p, 0.95 - p, 0.05] for p in true] + [[0.35, 0.45, 0.2], [0.1, 0.1, 0.8]])
     y = ["a"] * 7 + [-1, -1]
     annotator = ConformalPartialAnnotator(Scores(), coverage=0.75)
-    labels = annotator.fit_transform(proba, y)
-    # rank ceil(8 * 0.75) = 6 of the scores 1 - p from 0.1 on: the candidates have p >= 0.4
-    np.testing.assert_allclose(annotator.quantiles_, [0.6, 0.6, 0.6], atol=1e-6)
+    labels = annotator.fit(proba, known_labels=y).transform(proba)
+    # rank ceil(8 * 0.75) = 6 of the probabilities from 0.9 on: the candidates have p >= 0.4
+    np.testing.assert_allclose(np.exp(-annotator.quantiles_), [0.4, 0.4, 0.4], atol=1e-6)
     assert annotator.n_calibration_ == 7
     np.testing.assert_array_equal(labels.toarray()[4:].astype(int), [
         [1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1],
     ])  # fmt: skip
     np.testing.assert_allclose(labels.scores, proba, atol=1e-6)
     assert (labels.known, labels.votes) == (None, None)
-    np.testing.assert_array_equal(annotator.transform(proba), labels)
+    believed = annotator.fit_transform(proba, known_labels=y)
+    np.testing.assert_array_equal(believed.known, np.arange(9) < 7)
+    np.testing.assert_array_equal(believed[:7].toarray(), [[True, False, False]] * 7)
+    np.testing.assert_array_equal(believed[7:], labels[7:])
     np.testing.assert_array_equal(annotator.predict(proba)[-3:], ["b", "b", "c"])
     assert annotator.score(proba, y) == 5 / 7
+
+
+@pytest.mark.parametrize("method", ["lac", "aps"])
+def test_tiny_probabilities_are_told_apart(method):
+    proba = np.array([[1, 1e-7, 1e-12, 1e-20]] * 9, dtype=np.float32)
+    annotator = ConformalPartialAnnotator(Scores(classes=range(4)), method=method)
+    sets = annotator.fit(proba, known_labels=[1] * 9).transform(proba).toarray()
+    np.testing.assert_array_equal(sets.astype(int), [[1, 1, 0, 0]] * 9)
 
 
 def test_a_threshold_for_each_class():
@@ -147,9 +166,9 @@ def test_a_threshold_for_each_class():
                       [0.4, 0.3, 0.3], [0.3, 0.3, 0.4]])  # fmt: skip
     y = ["a", "a", "b", "b", "c", "c"]
     annotator = ConformalPartialAnnotator(Scores(), coverage=0.6, class_conditional=True)
-    labels = annotator.fit_transform(proba, y)
+    labels = annotator.fit(proba, known_labels=y).transform(proba)
     # rank ceil(3 * 0.6) = 2 of two: the larger score of each class
-    np.testing.assert_allclose(annotator.quantiles_, [0.5, 0.1, 0.7], atol=1e-6)
+    np.testing.assert_allclose(np.exp(-annotator.quantiles_), [0.5, 0.9, 0.3], atol=1e-6)
     np.testing.assert_array_equal(labels.toarray().astype(int), [
         [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1],
     ])  # fmt: skip
@@ -158,7 +177,7 @@ def test_a_threshold_for_each_class():
 def test_votes_serve_where_there_are_no_scores_and_abstaining_leaves_all_classes():
     proba = np.array([[0.9, 0.1, 0.0]] * 4 + [[0, 0, 0], [0.0, 1.0, 0.0]])
     annotator = ConformalPartialAnnotator(Scores(votes=True), coverage=0.5)
-    labels = annotator.fit_transform(proba, ["a"] * 4 + [-1, -1])
+    labels = annotator.fit_transform(proba, known_labels=["a"] * 4 + [-1, -1])
     np.testing.assert_array_equal(labels.toarray()[3:].astype(int), [
         [1, 0, 0], [1, 1, 1], [0, 1, 0],
     ])  # fmt: skip
@@ -175,6 +194,28 @@ def fashion():
     X, y = data.images[:400], data.target_names[data.target[:400]]
     vlm = VLMPartialAnnotator(data.class_prompts, templates="simple").fit(X)
     return vlm, vlm.embed(X), y
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"refine": "zlap"},
+        {"template_weights": "agreement"},
+        {"aggregation": "dawid_skene"},
+    ],
+)
+@pytest.mark.parametrize(
+    "wrap", [lambda a: a, make_pipeline, lambda a: EnsemblePartialAnnotator([a])]
+)
+def test_a_transductive_annotator_is_asked_about_all_at_once(fashion, params, wrap):
+    vlm, embeddings, y = fashion
+    vlm = clone(vlm).set_params(templates=["a {}.", "{}", "the {}"], **params)
+    known = np.where(np.arange(400) < 30, y, "-1")
+    annotator = ConformalPartialAnnotator(wrap(vlm), coverage=0.8)
+    quantile = annotator.fit(embeddings, known_labels=known).quantiles_[0]
+    annotator.fit_transform(embeddings, known_labels=known)
+    assert quantile == annotator.quantiles_[0]
+    assert quantile != clone(annotator).fit(embeddings[:30], known_labels=known[:30]).quantiles_[0]
 
 
 @pytest.mark.parametrize("method", ["lac", "aps"])
@@ -221,8 +262,10 @@ def test_coverage_within_classes(fashion):
 
 def test_sets_of_lac_are_smaller_than_those_of_the_cumulative_rule(fashion):
     vlm, embeddings, y = fashion
-    lac = ConformalPartialAnnotator(vlm, coverage=0.9).fit(embeddings, y).transform(embeddings)
-    aps = ConformalPartialAnnotator(vlm, coverage=0.9, method="aps").fit(embeddings, y)
+    lac = ConformalPartialAnnotator(vlm, coverage=0.9).fit(embeddings, known_labels=y)
+    lac = lac.transform(embeddings)
+    aps = ConformalPartialAnnotator(vlm, coverage=0.9, method="aps")
+    aps = aps.fit(embeddings, known_labels=y)
     aps = aps.transform(embeddings)
     assert min(lac.coverage(y), aps.coverage(y)) >= 0.9
     assert lac.mean_set_size < aps.mean_set_size
@@ -237,19 +280,19 @@ def test_sets_of_lac_are_smaller_than_those_of_the_cumulative_rule(fashion):
     ids=["list", "dataset"],
 )
 def test_fit_asks_about_labelled_samples_of_any_kind(annotator, vlm, samples):
-    expected = clone(annotator).fit(X, FEW).quantiles_
-    annotator.set_params(annotator__output="embeddings").fit(samples, FEW)
+    expected = clone(annotator).fit(X, known_labels=FEW).quantiles_
+    annotator.set_params(annotator__output="embeddings").fit(samples, known_labels=FEW)
     assert vlm.n_images == 40
     np.testing.assert_array_equal(annotator.quantiles_, expected)
 
 
 def test_fit_asks_about_labelled_samples_only(annotator, vlm):
-    annotator.fit(X, FEW)
+    annotator.fit(X, known_labels=FEW)
     assert vlm.n_images == 20
     later = annotator.transform(X)
     assert later.data is X
     assert vlm.n_images == 20
-    now = clone(annotator).fit_transform(X, FEW)
+    now = clone(annotator).fit_transform(X, known_labels=FEW)
     assert vlm.n_images == 60
     np.testing.assert_array_equal(later, now)
     np.testing.assert_array_equal(later.votes, now.votes)
@@ -259,10 +302,12 @@ def test_fit_asks_about_labelled_samples_only(annotator, vlm):
 
 
 def test_a_lazy_container_is_settled_when_made(annotator):
-    expected = annotator.fit_transform(X, FEW)
+    expected = annotator.fit_transform(X, known_labels=FEW)
     lazy = annotator.transform(X)
     annotator.annotator_.set_params(templates="{}")
-    annotator.set_params(coverage=0.5, method="aps", annotator__templates="{}").fit(X[:20], Y[:20])
+    annotator.set_params(coverage=0.5, method="aps", annotator__templates="{}").fit(
+        X[:20], known_labels=Y[:20]
+    )
     np.testing.assert_array_equal(lazy, expected)
     np.testing.assert_array_equal(lazy.scores, expected.scores)
 
@@ -270,33 +315,31 @@ def test_a_lazy_container_is_settled_when_made(annotator):
 def test_data_is_the_samples_as_given(annotator):
     annotator.set_params(annotator__output="embeddings")
     images = list(X)
-    assert annotator.fit_transform(images, FEW).data is images
+    assert annotator.fit_transform(images, known_labels=FEW).data is images
     assert annotator.transform(images).data is images
 
 
 # What y means
 
 
-def test_labels_calibrate_and_are_trusted_only_if_told_so(annotator):
-    by_y = annotator.fit_transform(X, FEW)
-    assert by_y.known is None
-    by_known = clone(annotator).fit_transform(X, Y[::-1], known_labels=FEW)
-    believed = clone(annotator).set_params(use_y=True).fit_transform(X, FEW)
-    expected = by_y.toarray().copy()
+def test_labels_are_believed_from_wherever_they_come(annotator):
+    free = annotator.fit(X, known_labels=FEW).transform(X)
+    by_known = annotator.fit_transform(X, Y[::-1], known_labels=FEW)
+    by_y = clone(annotator).set_params(use_y=True).fit_transform(X, FEW)
+    expected = free.toarray().copy()
     expected[:20] = np.equal.outer(Y[:20], CLASSES)
-    for labels in (by_known, believed):
+    for labels in (by_known, by_y):
         np.testing.assert_array_equal(labels.known, np.arange(40) < 20)
         np.testing.assert_array_equal(labels, expected)
-        np.testing.assert_array_equal(labels.scores, by_y.scores)
+        np.testing.assert_array_equal(labels.scores, free.scores)
 
 
-def test_the_full_y_of_a_search_does_not_become_the_candidates(annotator):
-    wrong = np.roll(CLASSES, 1)[[CLASSES.index(name) for name in Y]]
-    labels = annotator.fit_transform(X, wrong)
-    assert labels.coverage(wrong) >= 0.9  # what was asked for, at the price of large sets
-    assert labels.known is None
-    assert labels.mean_set_size > 1.5
-    assert (annotator.predict(X) == Y).all()
+@pytest.mark.parametrize("y", [Y, FEW, None])
+def test_y_is_not_used_silently(annotator, vlm, y):
+    for fit in (annotator.fit, annotator.fit_transform):
+        with pytest.raises(ValueError, match="pass known_labels, with -1 .*, or set use_y=True"):
+            fit(X, y)
+    assert vlm.n_images == 0
 
 
 def test_the_inner_annotator_sees_no_labels():
@@ -333,9 +376,9 @@ def test_known_labels_are_sliced_by_cross_validation(annotator, routing):
 
 
 def test_search_clone_and_pickle(annotator, vlm):
-    pipe = make_pipeline(feature_annotator(), PseudoLabelClassifier(LogisticRegression()))
+    pipe = make_pipeline(feature_annotator(use_y=True), PseudoLabelClassifier(LogisticRegression()))
     rows = np.random.default_rng(0).normal(size=(60, 4))
-    y = feature_annotator().fit(rows, np.arange(60) % 3).predict(rows)
+    y = feature_annotator().fit(rows, known_labels=np.arange(60) % 3).predict(rows)
     grid = {
         "conformalpartialannotator__coverage": [0.5, 0.8],
         "conformalpartialannotator__method": ["lac", "aps"],
@@ -343,7 +386,7 @@ def test_search_clone_and_pickle(annotator, vlm):
     }
     search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(rows, y)
     assert search.best_score_ > 0.6
-    annotator.fit(X, FEW)
+    annotator.fit(X, known_labels=FEW)
     copy = clone(annotator)
     assert copy.annotator.vlm is vlm
     with pytest.raises(NotFittedError):
@@ -365,17 +408,44 @@ def test_over_an_ensemble_and_in_one(annotator, vlm):
     np.testing.assert_array_equal(
         inside.fit_transform(X, known_labels=FEW).known, np.arange(40) < 20
     )
-    with pytest.raises(ValueError, match="requires y to be passed"):
-        inside.fit(X, Y)
+    message = "annotator 'conformal' .* pass known_labels, .* or set use_y=True on the ensemble"
+    for unlabelled in (inside, EnsemblePartialAnnotator([("pale", pale), ("conformal", inside)])):
+        with pytest.raises(ValueError, match=message):
+            unlabelled.fit(X, Y)
+    assert inside.set_params(use_y=True).fit_transform(X, Y).known.all()
+    for needy in (annotator, inside.set_params(pale="drop")):
+        with pytest.raises(ValueError, match="needs labels itself, .* wrap it in FrozenEstimator"):
+            ConformalPartialAnnotator(needy).fit(X, known_labels=Y)
+
+
+def test_a_frozen_conformal_member_needs_no_labels(annotator):
+    frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator
+    member = frozen(annotator.fit(X, known_labels=FEW))
+    labels = EnsemblePartialAnnotator([member]).fit_transform(X)
+    np.testing.assert_array_equal(labels, annotator.transform(X))
 
 
 def test_frozen_annotator(annotator):
     frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator
     fitted = annotator.annotator.fit(X)
     conformal = ConformalPartialAnnotator(frozen(fitted))
-    expected = annotator.fit_transform(X, FEW)
-    np.testing.assert_array_equal(conformal.fit_transform(X, FEW), expected)
+    expected = annotator.fit_transform(X, known_labels=FEW)
+    np.testing.assert_array_equal(conformal.fit_transform(X, known_labels=FEW), expected)
     np.testing.assert_array_equal(conformal.transform(X), expected)
+
+
+def test_the_annotator_sees_the_columns_by_name():
+    frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator
+    rows, known = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 4
+    frame = pd.DataFrame(rows, columns=list("abcd"))
+    conformal = feature_annotator()
+    conformal.set_params(annotator=frozen(conformal.annotator.fit(frame)))
+    labels = conformal.fit(frame, known_labels=known).transform(frame)
+    np.testing.assert_array_equal(
+        labels, feature_annotator().fit(rows, known_labels=known).transform(rows)
+    )
+    with pytest.raises(ValueError, match="feature names should match"):
+        conformal.fit(frame[list("dcba")], known_labels=known)
 
 
 def test_many_classes_are_sparse(vlm):
@@ -394,7 +464,7 @@ def test_many_classes_are_sparse(vlm):
 @pytest.mark.parametrize(
     ("params", "y", "message"),
     [
-        ({}, None, "requires y to be passed, .* as known_labels or y"),
+        ({}, None, r"\(use_y=True\) requires y to be passed, .* as y or known_labels"),
         ({}, np.where(np.arange(40) < 8, Y, "-1"), "coverage=0.9 needs at least 9 labelled samples"
          "; got 8. Label more samples, or lower the coverage"),
         ({"coverage": 0.99}, Y, "at least 99 labelled samples; got 40"),
@@ -411,16 +481,18 @@ def test_many_classes_are_sparse(vlm):
 )  # fmt: skip
 def test_wrong_parameters(annotator, vlm, params, y, message):
     with pytest.raises(ValueError, match=message):
-        annotator.set_params(**params).fit_transform(X, y)
+        annotator.set_params(use_y=True, **params).fit_transform(X, y)
     assert not hasattr(annotator, "classes_")
     assert vlm.n_images == 0
 
 
 def test_no_annotator():
     with pytest.raises(TypeError, match="has no classes_ after fit"):
-        ConformalPartialAnnotator(sklearn.preprocessing.StandardScaler()).fit(PROBA, [0, 1, 0])
+        ConformalPartialAnnotator(sklearn.preprocessing.StandardScaler()).fit(
+            PROBA, known_labels=[0, 1, 0]
+        )
     logits = np.tile([[-3.0, 2.0, 0.5]], (12, 1))
     with pytest.raises(ValueError, match="scores must be probabilities"):
-        ConformalPartialAnnotator(Scores()).fit(logits, ["a"] * 12)
+        ConformalPartialAnnotator(Scores()).fit(logits, known_labels=["a"] * 12)
     with pytest.raises(NotFittedError):
         ConformalPartialAnnotator(Scores()).transform(PROBA)

@@ -18,14 +18,19 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
-from sklearn_npll.annotators import EnsemblePartialAnnotator
+from sklearn_npll._rules import candidates_from_scores
+from sklearn_npll.annotators import (
+    ChatPartialAnnotator,
+    ConformalPartialAnnotator,
+    EnsemblePartialAnnotator,
+)
 from sklearn_npll.annotators._agreement import (
     agreement_weights,
     one_coin_accuracies,
     one_coin_posterior,
     vote_weights,
 )
-from sklearn_npll.annotators._ensemble import name_annotators
+from sklearn_npll.annotators._ensemble import answer_weights, name_annotators
 from sklearn_npll.baselines import PseudoLabelClassifier
 from sklearn_npll.datasets import load_fashion_mnist
 
@@ -226,6 +231,9 @@ def test_union_and_votes_by_class_name():
         ("threshold", 0.2, [[1, 1, 0], [1, 1, 1]]),
         ("ratio", 0.75, [[0, 1, 0], [1, 1, 0]]),
         ("cumulative", None, [[1, 1, 1], [1, 1, 1]]),
+        # scores [.35, .5, .15] and [.35, .45, .2]: sets {b} and {b, a} reach a sum of .4505, and of
+        # these stay what is not below the mean of its column, .35, .475 and .175
+        ("cpl", (0.01, 0.5), [[0, 1, 0], [1, 0, 0]]),
     ],
 )
 def test_rules_on_the_combined_scores(rule, value, expected):
@@ -245,6 +253,36 @@ def test_images_that_nobody_can_read_keep_all_classes(vlms, rule, tmp_path):
     with pytest.warns(UserWarning, match="cannot be read"):
         labels = annotator.fit_transform([X[0], broken])
     np.testing.assert_array_equal(labels.toarray().astype(int), [[1, 0, 0], [1, 1, 1]])
+
+
+def test_who_abstains_about_a_sample_has_no_say_in_it():
+    shares = answer_weights(np.array([[True, False, True], [False] * 3]), np.array([2, 1, 1]))
+    np.testing.assert_allclose(shares, [[2 / 3, 0, 1 / 3], [1 / 2, 1 / 4, 1 / 4]])
+    first = Table(FIRST + [[1 / 3] * 3], votes=[[1], [1], [-1]], candidates=[[1, 1, 0], [0, 1, 0],
+                  [1, 1, 1]])  # fmt: skip
+    silent = Table(votes=[[-1, -1], [0, -1], [-1, -1]], candidates=np.array([[1, 1, 1], [1, 0, 0],
+                   [1, 1, 1]]))  # fmt: skip
+    annotator = EnsemblePartialAnnotator([first, silent], weights=[3, 1])
+    labels = annotator.fit_transform(numbered(3))
+    np.testing.assert_array_equal(labels.toarray().astype(int), [[1, 1, 0], [1, 1, 0], [1, 1, 1]])
+    expected = [FIRST[0], [0.325, 0.6, 0.075], [1 / 3] * 3]
+    np.testing.assert_allclose(labels.scores, expected, atol=1e-6)
+    # the quantiles of "cpl" are those of the samples somebody answered about
+    labels = annotator.set_params(rule="cpl").fit_transform(numbered(3))
+    cpl = candidates_from_scores(np.array(expected[:2], np.float32), "cpl")
+    np.testing.assert_array_equal(labels.toarray(), [*cpl, [True] * 3])
+    nobody = clone(annotator).fit(numbered(3)).transform(numbered(3)[[2, 2]])
+    assert nobody.toarray().all()
+
+
+@pytest.mark.parametrize("n_classes", [3, 70])
+def test_who_abstains_has_no_say_also_with_many_classes(n_classes):
+    eye, every, classes = np.eye(n_classes), np.ones(n_classes), np.arange(n_classes)
+    first = Table(votes=[[0], [-1], [-1]], candidates=[eye[0], every, every], classes=classes)
+    second = Table(votes=[[1], [1], [-1]], candidates=[eye[1], eye[1], every], classes=classes)
+    labels = EnsemblePartialAnnotator([first, second]).fit_transform(numbered(3))
+    assert labels.set_sizes.tolist() == [2, 1, n_classes]
+    assert labels.toarray()[1, 1]
 
 
 def test_many_classes_are_sparse(vlms):
@@ -322,6 +360,23 @@ def test_a_lazy_container_is_settled_when_made(ensemble):
     np.testing.assert_array_equal(lazy.scores, expected.scores)
 
 
+@pytest.mark.parametrize("wrap", [lambda a: a, make_pipeline, lambda a: [("inner", a)]])
+def test_a_container_is_settled_whatever_becomes_of_a_frozen_annotator(vlms, wrap):
+    frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator
+    fitted = VLMPartialAnnotator(CLASSES, templates=["a {}."], vlm=vlms[0]).fit(X)
+    member = wrap(frozen(fitted))
+    member = EnsemblePartialAnnotator(member) if isinstance(member, list) else member
+    for annotator in (
+        EnsemblePartialAnnotator([member]).fit(X),
+        ConformalPartialAnnotator(member, coverage=0.5).fit(X, known_labels=Y),
+    ):
+        expected, lazy = annotator.predict_proba(X), annotator.transform(X)
+        fitted.set_params(templates=["a pale {}."], classes=CLASSES[::-1]).fit(X)
+        np.testing.assert_array_equal(lazy[[3, 0]].scores, expected[[3, 0]])
+        np.testing.assert_array_equal(lazy.scores, expected)
+        fitted.set_params(templates=["a {}."], classes=CLASSES).fit(X)
+
+
 def test_data_is_the_samples_as_given(ensemble):
     ensemble.set_params(pale__output="embeddings")
     images = list(X)
@@ -342,6 +397,18 @@ def test_data_frames_and_their_names():
     annotator.fit(frame.to_numpy())
     with pytest.raises(ValueError, match="X has 3 features, but EnsemblePartialAnnotator"):
         annotator.transform(frame.to_numpy()[:, :3])
+
+
+def test_members_see_the_columns_by_name():
+    frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 4)), columns=list("abcd"))
+    annotator = EnsemblePartialAnnotator([frozen(feature_member().fit(frame))])
+    labels = annotator.fit_transform(frame)
+    assert labels.data is frame
+    np.testing.assert_array_equal(labels, feature_member().fit_transform(frame))
+    np.testing.assert_array_equal(annotator.transform(frame)[[4, 1]], labels.toarray()[[4, 1]])
+    with pytest.raises(ValueError, match="feature names should match"):
+        clone(annotator).fit_transform(frame[list("dcba")])
 
 
 def test_what_is_wrong_is_found_before_anybody_is_asked(ensemble, vlms):
@@ -391,9 +458,11 @@ def test_trusted_labels(ensemble):
         assert labels.known.tolist() == [True, False, True, False, False]
         np.testing.assert_array_equal(labels.scores, free.scores)
     np.testing.assert_array_equal(ensemble.transform(X), free)
-    with pytest.raises(ValueError, match=r"y\[1\] is 'gren', .* Did you mean 'green'\?"):
+    with pytest.raises(ValueError, match=r"known_labels\[1\] is 'gren', .* Did you mean 'green'"):
         ensemble.fit(X, ["red", "gren", "red", "red", "red"])
-    with pytest.raises(ValueError, match="y has shape"):
+    with pytest.raises(ValueError, match=r"known_labels\[1\] is 'gren'"):
+        ensemble.fit(X, Y, known_labels=["red", "gren", "red", "red", "red"])
+    with pytest.raises(ValueError, match="known_labels has shape"):
         ensemble.fit(X, known_labels=["green"])
 
 
@@ -438,6 +507,7 @@ def test_score(ensemble):
     ensemble.fit(X)
     assert ensemble.score(X, Y) == 1
     assert ensemble.score(X, ["red", "red", -1, -1, -1]) == 0.5
+    assert ensemble.score(list(X), ["red", "red", -1, -1, -1]) == 0.5
     with pytest.warns(UndefinedMetricWarning, match="No sample in y is labelled"):
         assert np.isnan(ensemble.score(X, [-1] * 5))
 
@@ -474,6 +544,11 @@ def test_unnamed_annotators(vlms):
     new = VLMPartialAnnotator(CLASSES, vlm=vlms[0], templates="{}")
     annotator.set_params(**{"vlmpartialannotator-1": new})
     assert annotator.annotators == [new, members[1]]
+    chat = ChatPartialAnnotator(CLASSES, backend=len)
+    for other in ("drop", chat):
+        with pytest.raises(ValueError, match=r"rename .*'vlmpartialannotator'\]. Give them names"):
+            annotator.set_params(**{"vlmpartialannotator-1": other})
+        assert annotator.annotators == [new, members[1]]
     assert [name for name, _ in name_annotators([Table(), new])] == ["table", "vlmpartialannotator"]
 
 
@@ -575,15 +650,19 @@ def other_classes(vlm=None):
         ({"pale": other_classes()}, ValueError, "it lacks"
          r" \['blue'\] and adds \['dark blue'\]"),
         ({"pale": StandardScaler()}, (TypeError, ValueError), "(has no classes_|dim 4)"),
-        ({"weights": [1]}, ValueError, r"weights has shape \(1,\); .* each of the 2 annotators"),
-        ({"weights": [1, -1]}, ValueError, r"at least 0; got \[1.0, -1.0\]"),
-        ({"weights": [1, np.nan]}, ValueError, "at least 0"),
-        ({"weights": [0, 0]}, ValueError, "are 0"),
+        ({"pale": EnsemblePartialAnnotator("ab")}, TypeError, r"must be a list of .* got 'a' in"),
+        ({"pale": EnsemblePartialAnnotator([3])}, TypeError, "annotator 'int' is 3, but must"),
+        ({"weights": [1]}, ValueError, r"weights has shape \(1,\); .* each of 2 annotators"),
+        ({"weights": [1, -1]}, ValueError, r"weights\[1\] is -1.0"),
+        ({"weights": [1, np.nan]}, ValueError, r"weights\[1\] is nan"),
+        ({"weights": [0, 0]}, ValueError, "weights are all 0"),
         ({"weights": [0, 1], "pale": "drop"}, ValueError, "are 0"),
         ({"weights": "agremeent"}, ValueError, "'weights' parameter"),
         ({"rule": "ratios"}, ValueError, "Did you mean 'ratio'"),
         ({"rule_value": 3}, ValueError, "rule='union' has no argument"),
         ({"rule": "topk", "rule_value": 4}, ValueError, "k is 4"),
+        ({"rule": "topk", "rule_value": (1, 2)}, ValueError, r"k is \(1, 2\)"),
+        ({"rule": "cpl", "rule_value": (0.6, 2)}, ValueError, r"quantiles are \(0.6, 2\)"),
         ({"use_y": "yes"}, ValueError, "'use_y' parameter"),
     ],
 )  # fmt: skip

@@ -324,7 +324,7 @@ def test_searched_together():
         ({"refine": "zlap", "refine_params": {"alpha": 2}}, "'alpha' parameter"),
         ({"template_weights": [1, 2]}, r"shape \(2,\).* each of 4 templates"),
         ({"template_weights": [1, 2, -3, 1]}, r"template_weights\[2\] is -3"),
-        ({"template_weights": [0] * 4}, "all zero"),
+        ({"template_weights": [0] * 4}, "template_weights are all 0"),
         (
             {"template_weights": "agreement", "aggregation": "dawid_skene"},
             "'dawid_skene' weighs the templates itself",

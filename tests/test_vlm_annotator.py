@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -24,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
 from sklearn_npll._images import ImageReadError
 from sklearn_npll.annotators import _open_clip
+from sklearn_npll.annotators._agreement import one_coin_accuracies, vote_weights
 from sklearn_npll.annotators._cache import EmbeddingCache
 from sklearn_npll.annotators._open_clip import load_open_clip
 
@@ -343,7 +345,7 @@ def test_known_labels_win_over_y(annotator):
     labels = annotator.set_params(use_y=True).fit_transform(X, Y, known_labels=known)
     assert labels.known.tolist() == [True, False, False, False, False]
     assert labels.toarray()[0].tolist() == [False, True, False]
-    with pytest.raises(ValueError, match="y has shape"):
+    with pytest.raises(ValueError, match="known_labels has shape"):
         annotator.fit(X, known_labels=["green"])
 
 
@@ -366,6 +368,55 @@ def test_known_labels_are_sliced_by_cross_validation(annotator, routing):
         pipe.fit(many, y, **{name: known})
         cross_validate(pipe, many, y, cv=KFold(2), params={name: known})
     assert seen == [(10, 20), (0, 10), (10, 10)]
+
+
+@pytest.mark.parametrize(
+    ("params", "n_images"),
+    [({}, 2), ({"rule": "cpl"}, 2), ({"refine": "zlap"}, 5), ({"aggregation": "label_model"}, 5),
+     ({"template_weights": "agreement"}, 5), ({"template_weights": [1, 2]}, 2)],
+)  # fmt: skip
+def test_score_annotates_unlabelled_samples_only_if_scores_depend_on_them(
+    annotator, vlm, params, n_images
+):
+    annotator.set_params(templates=["a {}.", "{}"], **params).fit(X)
+    annotator.score(X, ["red", "red", -1, -1, -1])
+    assert vlm.n_images == n_images
+
+
+def test_templates_are_weighed_by_the_log_odds_of_their_accuracy(annotator):
+    templates = ["a {}.", "{}", "a pale {}.", "it is no green, {}"]
+    images = np.random.default_rng(0).integers(0, 256, size=(60, 2, 2, 3), dtype=np.uint8)
+    annotator.set_params(templates=templates, template_weights="agreement").fit(images)
+    votes = annotator.transform(images).votes
+    accuracies = one_coin_accuracies(votes, 3)
+    assert accuracies[3] < accuracies[0] - 0.1
+    expected = vote_weights(accuracies, 3)
+    np.testing.assert_allclose(annotator.weigh_templates(images), expected / expected.sum())
+
+
+def test_labels_are_called_in_errors_as_they_were_given(annotator):
+    for fit in (annotator.fit, annotator.fit_transform):
+        with pytest.raises(ValueError, match=r"^known_labels has shape \(3,\); .* of 5 samples"):
+            fit(X, Y, known_labels=Y[:3])
+        with pytest.raises(ValueError, match=r"^known_labels\[1\] is 'gren', .* mean 'green'"):
+            fit(X, known_labels=["red", "gren", -1, -1, -1])
+        with pytest.raises(ValueError, match=r"known_labels holds .* pass classes\[known_labels\]"):
+            fit(X, known_labels=[0, 1, 2, 0, 2])
+    with pytest.raises(ValueError, match=r"^y has shape \(3,\)"):
+        annotator.set_params(use_y=True).fit(X, Y[:3])
+
+
+@pytest.mark.parametrize(
+    "images", [["a.jpg", "b.jpg"], [Path("a.jpg")], [b"bytes"], [Image.new("RGB", (2, 2))]]
+)
+def test_data_frames_of_images_are_refused(annotator, images):
+    for frame in (pd.DataFrame({"path": images}), pd.DataFrame({"id": 1, "path": images})):
+        with pytest.raises(ValueError, match=r"column 'path' .* pass the column alone: df\['path'"):
+            annotator.fit(frame)
+    with pytest.raises(ValueError, match="NaN"):
+        annotator.fit(pd.DataFrame({"a": [1.0, np.nan]}))
+    with pytest.raises(ValueError, match="0 sample"):
+        annotator.fit(pd.DataFrame({"a": []}, dtype=float))
 
 
 def test_score(annotator):

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_npll._evidence import count_votes, majority_vote
 from sklearn_npll._vote_models import dawid_skene, dawid_skene_posterior, label_model
-from sklearn_npll.annotators._votes import aggregate, agreement_weights, check_template_weights
+from sklearn_npll.annotators._votes import aggregate, check_weights
 
 VOTES = np.array([[0, 0, 1], [2, 2, 2], [-1, -1, -1], [0, 1, 1]], dtype=np.int8)
 MEANS = np.full((4, 3), 1 / 3, dtype=np.float32)
@@ -23,28 +23,20 @@ def test_weighted_votes_by_hand():
     assert_allclose(majority_vote([[0, -1]], 2, np.array([0.0, 1.0])), [[0.5, 0.5]])
 
 
-def test_agreement_weights_by_hand():
-    # Pairs that agree: templates 0 and 1 in row 0, all in row 1, templates 1 and 2 in row 3.
-    assert_allclose(agreement_weights(VOTES, 3), [3 / 10, 4 / 10, 3 / 10])
-    assert_allclose(agreement_weights(np.array([[0, 1]]), 2), [0.5, 0.5])
-    assert_allclose(agreement_weights(np.array([[1], [0]]), 2), [1])
-    assert_allclose(agreement_weights(np.full((2, 4), -1), 2), [0.25] * 4)
-
-
-def test_check_template_weights():
-    assert check_template_weights(None, 3) is None
-    assert check_template_weights("agreement", 3) == "agreement"
-    assert_allclose(check_template_weights([2, 0, 6], 3), [0.25, 0, 0.75])
-    with pytest.raises(ValueError, match=r"shape \(2,\); .* each of 3 templates"):
-        check_template_weights([1, 2], 3)
+def test_check_weights():
+    assert check_weights(None, 3, "w", "voters") is None
+    assert check_weights("agreement", 3, "w", "voters") == "agreement"
+    assert_array_equal(check_weights([2, 0, 6], 3, "w", "voters"), [2.0, 0.0, 6.0])
+    with pytest.raises(ValueError, match=r"w has shape \(2,\); .* each of 3 voters"):
+        check_weights([1, 2], 3, "w", "voters")
     for wrong in (-1, np.nan, np.inf):
-        with pytest.raises(ValueError, match=rf"template_weights\[1\] is {wrong}"):
-            check_template_weights([1, wrong, 1], 3)
+        with pytest.raises(ValueError, match=rf"w\[1\] is {wrong}"):
+            check_weights([1, wrong, 1], 3, "w", "voters")
     for wrong in (["a", "b"], [1, [2, 3]]):
-        with pytest.raises(ValueError, match="template_weights must be numbers; got"):
-            check_template_weights(wrong, 2)
-    with pytest.raises(ValueError, match="all zero"):
-        check_template_weights([0, 0], 2)
+        with pytest.raises(ValueError, match="w must be numbers; got"):
+            check_weights(wrong, 2, "w", "voters")
+    with pytest.raises(ValueError, match="w are all 0"):
+        check_weights([0, 0], 2, "w", "voters")
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "vote", "dawid_skene", "label_model"])

@@ -10,6 +10,10 @@ import numpy as np
 
 _WORD = re.compile(r"[^\W_]+")
 _NUMBERING = re.compile(r"(?<!\S)(\d{1,3})[.)](?:\s+|(?=[^\W\d]))")
+# Before, and after, a number that is part of a decimal, a percentage or a fraction.
+_NUMBER_BEFORE = re.compile(r"(?:(?<!\w)\.|\d\.|\d\s*/\s*)\Z")
+_NUMBER_AFTER = re.compile(r"\.\d|\s*/\s*\d|\s*%")
+_CONFIDENCE_KEYS = re.compile(r"(?i)(?:.*_)?(?:confidence|certainty|score|prob\w*|likelihood)s?")
 _ANSWER_KEYS = re.compile(r"(?i)(?:.*_)?(?:answer|label|class|category|choice|prediction)(?:es|s)?")
 # What follows is the answer, and what precedes it the way there.
 _ANSWER_IS = re.compile(r"\banswers?\W*(?::|\bis\b|\bare\b)")
@@ -67,7 +71,12 @@ def parse_answer(text, names, *, options=None, match=None):
     Notes
     -----
     Of overlapping names the longest counts: "ankle boot" does not name the class "boot" where both
-    are classes. A name inside a word, hyphenated ones among it, does not count.
+    are classes. A name inside a word, hyphenated ones among it, does not count. Neither does the
+    number of a class inside a decimal, a percentage or a fraction.
+
+    Of a JSON object count the values under keys such as "answer" or "label"; else, if the keys name
+    classes and the values are numbers, the keys by falling value; else all values that are not the
+    confidence.
 
     Examples
     --------
@@ -86,7 +95,12 @@ def parse_answer(text, names, *, options=None, match=None):
     text = _strip_accents(text).strip()
     text = re.sub(r"\s[-–—]+\s|[–—]", ", ", text.replace("’", "'"))
     text = re.sub(r"[<>]", " ", text)  # kept for the marks
-    readings = [*_read_json(text), _strip_numbering(text)]
+
+    def is_class(key):
+        key = _strip_accents(key)
+        return key.strip().upper() in (options or ()) or _MENTION.search(_mark_names(key, index))
+
+    readings = [*_read_json(text, is_class), _strip_numbering(text)]
     marked = next(filter(_MENTION.search, (_mark_names(r, index) for r in readings)), None)
     if marked is None and options:
         marked = next(filter(_MENTION.search, (_mark_options(r, options) for r in readings)), None)
@@ -144,7 +158,7 @@ def index_names(names):
         for form in _other_number(letters):
             shared.setdefault(form, set()).add(k)
     forms = {form: min(owners) for form, owners in shared.items() if len(owners) == 1}
-    breaks = set(",;:\n") - set("".join(name for own in names for name in own))
+    breaks = set(",;:%\n") - set("".join(name for own in names for name in own))
     return forms | exact, re.compile("[" + "".join(map(re.escape, breaks | {"\n"})) + "]")
 
 
@@ -274,27 +288,32 @@ def _other_number(word):
     return forms
 
 
-def _read_json(text):
+def _read_json(text, is_class):
     """The strings of the first JSON list or object of a text, one a line; nothing without one."""
     for start in islice(re.finditer(r"[\[{]", text), 10):
         try:
             value, _ = json.JSONDecoder().raw_decode(text, start.start())
         except (ValueError, RecursionError):
             continue
-        return ["\n".join(_flatten(value))]
+        return ["\n".join(_flatten(value, is_class))]
     return []
 
 
-def _flatten(value):
+def _flatten(value, is_class):
+    """The strings in a JSON value; the keys of a table of scores, where they are classes."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):
-        return [text for item in value for text in _flatten(item)]
-    if isinstance(value, dict) and value:
-        if all(isinstance(score, (int, float)) for score in value.values()):
-            return [name for name in sorted(value, key=lambda k: -value[k]) if value[name] > 0]
+        return [text for item in value for text in _flatten(item, is_class)]
+    if isinstance(value, dict):
         chosen = [item for key, item in value.items() if _ANSWER_KEYS.fullmatch(key)]
-        return _flatten(chosen or list(value.values()))
+        if chosen:
+            return _flatten(chosen, is_class)
+        scores = {name: score for name, score in value.items() if is_class(name)}
+        if scores and all(isinstance(score, (int, float)) for score in value.values()):
+            return [name for name in sorted(scores, key=lambda k: -scores[k]) if scores[name] > 0]
+        rest = [item for key, item in value.items() if not _CONFIDENCE_KEYS.fullmatch(key)]
+        return _flatten(rest, is_class)
     return [str(value)] if type(value) is int else []
 
 
@@ -325,7 +344,10 @@ def _mark_names(text, index):
             letters += words[j].group().casefold()
             if len(letters) > longest:
                 break
-            if letters in classes and not _in_compound(text, words[i].start(), words[j].end()):
+            start, stop = words[i].start(), words[j].end()
+            if letters in classes and not (
+                _in_compound(text, start, stop) or _in_number(text, start, stop, breaks)
+            ):
                 found = j
                 mark = f"<{classes[letters]}>"
         if found is None:
@@ -341,6 +363,15 @@ def _in_compound(text, start, end):
     return bool(re.search(r"[^\W_]-$", text[max(0, start - 2) : start])) or bool(
         re.match(r"-[^\W_]", text[end : end + 2])
     )
+
+
+def _in_number(text, start, end, breaks):
+    """Whether the span begins or ends with a part of a decimal, a percentage or a fraction."""
+    before = text[start].isdigit() and _NUMBER_BEFORE.search(text[max(0, start - 5) : start])
+    after = text[end - 1].isdigit() and _NUMBER_AFTER.match(text, end)
+    if after and "%" in after[0]:
+        after = breaks.search("%")  # else names have it, too
+    return bool(before or after)
 
 
 def _mark_options(text, options):

@@ -1,106 +1,56 @@
 """What annotators have in common, however they annotate."""
 
 import copy
+import os
 import warnings
 
 import numpy as np
+from PIL import Image
 from scipy import sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from .._compat import TagsMixin, fit_context, validate_data
-from .._evidence import annotator_shares
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
-from .._partial_labels import PartialLabels
+from .._partial_labels import PartialLabels, _take
 
 
-def fit_annotator(annotator, X, known_labels=None):
-    """Fit an annotator, without y.
-
-    Parameters
-    ----------
-    annotator : estimator
-        It is fitted itself, not a clone of it.
-    X : samples
-    known_labels : array-like of shape (n_samples,), default=None
-        Passed on if the annotator's ``fit`` takes them.
-    """
-    if known_labels is not None and has_fit_parameter(annotator, "known_labels"):
-        annotator.fit(X, None, known_labels=known_labels)
-    else:
-        annotator.fit(X, None)  # fit of a FrozenEstimator cannot do without y
-
-
-def check_classes(annotator, who):
-    """Return the classes of a fitted annotator.
-
-    Raises
-    ------
-    TypeError
-        If it has none.
-    """
-    classes = getattr(annotator, "classes_", None)
-    if classes is None:
-        raise TypeError(f"{who} ({type(annotator).__name__}) has no classes_ after fit.")
-    return np.asarray(classes)
-
-
-def check_answers(labels, who):
-    """Return what an annotator said, if it is a `PartialLabels`.
-
-    Raises
-    ------
-    TypeError
-        If it is something else.
-    """
-    if not isinstance(labels, PartialLabels):
-        raise TypeError(
-            f"{who} is no annotator: its transform must return a PartialLabels, as that of"
-            f" VLMPartialAnnotator does; got {type(labels).__name__}."
-        )
-    return labels
-
-
-def check_probabilities(labels, who):
-    """Return the probabilities of an annotator that has scores or votes.
+def only_rows(candidates, rows):
+    """Empty the candidates of all rows but those of a mask.
 
     Parameters
     ----------
-    labels : PartialLabels
-    who : str
-        Who annotated, for the error.
+    candidates : ndarray or csr_array of bool of shape (n_samples, n_classes)
+    rows : ndarray of bool of shape (n_samples,)
 
     Returns
     -------
-    ndarray of float32 of shape (n_samples, n_classes)
-        The scores, or else the shares of the votes.
-
-    Raises
-    ------
-    ValueError
-        If there are neither, or the scores are not probabilities.
+    ndarray or csr_array of bool of shape (n_samples, n_classes)
     """
-    proba = annotator_shares(labels.scores, labels.votes, labels.shape[1])
-    if proba is None:
-        raise ValueError(f"{who} gives candidates without scores or votes, which are needed here.")
-    return proba.astype(np.float32)
+    if sp.issparse(candidates):
+        return sp.csr_array(candidates.multiply(rows[:, None]))
+    return candidates & rows[:, None]
 
 
-def abstained(labels):
-    """Tell in which rows every prompt of an annotator abstained, as where no image can be read.
+def sets_where(answered, scores, make_sets):
+    """Make candidate sets of the rows with an answer; those without keep all classes.
 
     Parameters
     ----------
-    labels : PartialLabels
+    answered : ndarray of bool of shape (n_samples,)
+    scores : ndarray of shape (n_samples, n_classes)
+    make_sets : callable
+        ``make_sets(scores)`` returns bool (n_rows, n_classes). A rule that compares rows sees only
+        those with an answer.
 
     Returns
     -------
-    ndarray of bool of shape (n_samples,)
+    ndarray of bool of shape (n_samples, n_classes)
     """
-    if labels.votes is None:
-        return np.zeros(len(labels), dtype=bool)
-    return (labels.votes < 0).all(axis=1)
+    candidates = np.ones(scores.shape, dtype=bool)
+    candidates[answered] = make_sets(scores[answered])
+    return candidates
 
 
 def trust_labels(candidates, codes):
@@ -118,15 +68,13 @@ def trust_labels(candidates, codes):
     """
     rows = np.flatnonzero(codes >= 0)
     ones = sp.csr_array((np.ones(len(rows), dtype=bool), (rows, codes[rows])), candidates.shape)
-    free = (codes < 0)[:, None]
-    if sp.issparse(candidates):
-        return sp.csr_array(candidates.multiply(free)) + ones
-    return (candidates & free) | ones.toarray()
+    free = only_rows(candidates, codes < 0)
+    return free + (ones if sp.issparse(candidates) else ones.toarray())  # of bool: or
 
 
-def encode_labels(X, classes, y):
-    """Translate labels to the indices of their classes; -1 where unlabelled."""
-    return PartialLabels(X, classes, plan=len).encode_labels(y)
+def encode_labels(X, classes, y, name):
+    """Translate labels, called by a name in errors, to indices of classes; -1 where unlabelled."""
+    return PartialLabels(X, classes, plan=len)._encode_labels(y, name)
 
 
 def looks_few_shot(y):
@@ -135,6 +83,18 @@ def looks_few_shot(y):
         return False
     y = np.asarray(y)
     return bool((y.astype(str) == "-1").any() if y.dtype.kind in "OSU" else (y == -1).any())
+
+
+def _refuse_column_of_images(X, error):
+    """Raise a ValueError if X is a data frame of paths, or of images, and not of numbers."""
+    if hasattr(X, "iloc") and len(X):
+        for name, value in zip(X.columns, X.iloc[0]):
+            if isinstance(value, (str, bytes, os.PathLike, Image.Image)):
+                raise ValueError(
+                    f"X is a data frame whose column {name!r} holds no numbers, but"
+                    f" {type(value).__name__}. If these are images or their paths, pass the column"
+                    f" alone: df[{name!r}]."
+                ) from error
 
 
 class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
@@ -147,6 +107,8 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     """
 
     _shared_by_clones = ()  # parameters that a clone has the same object of
+    _needs_labels = False  # whether fit takes known_labels, and cannot do without
+    _is_transductive = False  # whether scores of a sample depend on the others in the same call
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, known_labels=None):
@@ -260,7 +222,8 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         X : images or array-like of shape (n_samples, n_features)
             The samples.
         y : array-like of shape (n_samples,)
-            Class labels; rows with -1 are left out.
+            Class labels; rows with -1 are left out. They are not even annotated, unless scores
+            depend on all samples.
 
         Returns
         -------
@@ -268,7 +231,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             Share of labelled rows predicted correctly. NaN, with a warning, if there are none.
         """
         X = self._check_X(X)
-        codes = encode_labels(X, self.classes_, y)
+        codes = encode_labels(X, self.classes_, y, "y")
         labelled = codes >= 0
         if not labelled.any():
             warnings.warn(
@@ -277,8 +240,10 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
                 stacklevel=2,
             )
             return float("nan")
-        correct = self.predict_proba(X).argmax(axis=1) == codes
-        return float(correct[labelled].mean())
+        if not labelled.all() and not self._is_transductive:  # asking may cost money
+            X, codes = _take(X, np.flatnonzero(labelled)), codes[labelled]
+        correct = self._plan()(X)["scores"].argmax(axis=1) == codes
+        return float(correct[codes >= 0].mean())
 
     def set_output(self, *, transform=None):
         """Do nothing: the output is always a :class:`~sklearn_npll.PartialLabels`.
@@ -300,14 +265,16 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         return X, self._plan()
 
     def _trusted_labels(self, y, known_labels):
-        """Return the labels to trust, or None; to be called by ``_fit``."""
+        """Return the labels to trust, or None, and what they are called; for ``_fit`` to call."""
         if known_labels is None and not self.use_y and looks_few_shot(y):
             warnings.warn(
                 "y contains -1, so it seems to hold a few known labels, but it is ignored. To"
                 " trust them set use_y=True, or pass known_labels to fit.",
                 stacklevel=5,  # this method, _fit, fit, its validation, the caller
             )
-        return y if known_labels is None and self.use_y else known_labels
+        if known_labels is not None:
+            return known_labels, "known_labels"
+        return y if self.use_y else None, "y"
 
     def _check_X(self, X, reset=False):
         """Check samples; a 2-D array is copied if need be, images never."""
@@ -321,7 +288,11 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         check_collection(X)
         check_not_empty(X)
         if not is_image_data(X):
-            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+            try:
+                return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+            except (TypeError, ValueError) as error:
+                _refuse_column_of_images(X, error)
+                raise
         as_samples(X)
         if reset:
             for name in ("n_features_in_", "feature_names_in_"):
@@ -351,6 +322,11 @@ class MetaPartialAnnotator(BasePartialAnnotator):
     `PartialLabels` of what the others said.
     """
 
+    def _check_X(self, X, reset=False):
+        """Check samples; a data frame is returned as it is, for annotators go by its columns."""
+        checked = super()._check_X(X, reset=reset)
+        return X if hasattr(X, "columns") else checked
+
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, known_labels=None):
         """Fit the annotators that are asked.
@@ -360,8 +336,7 @@ class MetaPartialAnnotator(BasePartialAnnotator):
         X : images or array-like of shape (n_samples, n_dimensions)
             The samples; what they may be is up to the annotators.
         y : array-like of shape (n_samples,), default=None
-            Class labels, and -1 where there is none. What they are used for is described with the
-            class.
+            Ignored, unless `use_y`; then class labels to trust, and -1 where there is none.
         known_labels : array-like of shape (n_samples,), default=None
             Class labels to trust, and -1 where there is none. If given, y is ignored.
 
@@ -387,8 +362,7 @@ class MetaPartialAnnotator(BasePartialAnnotator):
         X : images or array-like of shape (n_samples, n_dimensions)
             The samples; what they may be is up to the annotators.
         y : array-like of shape (n_samples,), default=None
-            Class labels, and -1 where there is none. What they are used for is described with the
-            class.
+            Ignored, unless `use_y`; then class labels to trust, and -1 where there is none.
         known_labels : array-like of shape (n_samples,), default=None
             Class labels to trust, and -1 where there is none. If given, y is ignored.
 

@@ -55,8 +55,8 @@ class ChatPartialAnnotator(BasePartialAnnotator):
         string that names its model and settings. Clones share the function.
     questions : str or sequence of str, default="general-4"
         "general-4" (four general ones), "simple" (one), or your own, with ``{classes}`` for the
-        names in a row or ``{options}`` for a list of them with letters. Each is one request an
-        image.
+        names in a row or ``{options}`` for a list of them with letters, or with numbers if
+        there are many or letters are names. Each is one request an image.
     allow_several : bool or None, default=True
         The instruction after each question: True asks for all names that may be right, the
         likeliest first; False for one; None adds nothing. Several named classes count in any case.
@@ -233,12 +233,12 @@ class ChatPartialAnnotator(BasePartialAnnotator):
     def _fit(self, X, y, known_labels):
         """Fit, and return the checked samples and the codes of the trusted labels."""
         labels, names = resolve_classes(self.classes)
-        index_names(tuple(map(tuple, names)))
+        taken, _ = index_names(tuple(map(tuple, names)))
         classes, questions = np.asarray(labels), resolve_questions(self.questions)
         backend = as_backend(self.backend)
         X = self._check_X(X, reset=True)
-        trusted = self._trusted_labels(y, known_labels)
-        codes = None if trusted is None else encode_labels(X, classes, trusted)
+        trusted, name = self._trusted_labels(y, known_labels)
+        codes = None if trusted is None else encode_labels(X, classes, trusted, name)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         # Equal numbers of any type are equal settings, so that a cache knows them.
         temperature = None if self.temperature is None else float(self.temperature)
@@ -251,7 +251,7 @@ class ChatPartialAnnotator(BasePartialAnnotator):
             order = range(len(shown))
             if self.shuffle_options:
                 order = option_order(question, len(shown), seed)
-            prompts.append(write_prompt(question, shown, order, self.allow_several))
+            prompts.append(write_prompt(question, shown, order, self.allow_several, taken))
         self.classes_, self.questions_ = classes, questions
         self.prompts_ = [prompt.text for prompt in prompts]
         self.usage_ = dict.fromkeys(_COUNTS, 0) | {"cost": backend._cost(0, 0)}

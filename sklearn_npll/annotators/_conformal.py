@@ -1,6 +1,5 @@
 """Candidate sets of a chosen coverage, by conformal prediction from a few labels."""
 
-import copy
 from dataclasses import dataclass
 from numbers import Real
 
@@ -10,19 +9,21 @@ from sklearn.base import clone
 from .._compat import HasMethods, Interval, StrOptions
 from .._partial_labels import _take
 from .._rules import _TOLERANCE
-from ._base import (
-    MetaPartialAnnotator,
+from ._base import MetaPartialAnnotator, encode_labels, sets_where
+from ._members import (
     abstained,
     check_answers,
     check_classes,
     check_probabilities,
-    encode_labels,
+    copy_estimators,
     fit_annotator,
+    is_transductive,
+    needs_labels,
 )
 
 
 def lac_scores(proba):
-    """Nonconformity of each class: one minus its probability [1]_.
+    """Nonconformity of each class by its probability alone [1]_.
 
     Parameters
     ----------
@@ -31,6 +32,7 @@ def lac_scores(proba):
     Returns
     -------
     ndarray of float64 of shape (n_samples, n_classes)
+        ``-log(p)``, which orders classes as ``1 - p`` does, and also tells small ones apart.
 
     References
     ----------
@@ -39,14 +41,14 @@ def lac_scores(proba):
 
     Examples
     --------
-    >>> lac_scores(np.array([[0.625, 0.25, 0.125]]))
-    array([[0.375, 0.75 , 0.875]])
+    >>> lac_scores(np.array([[0.625, 0.25, 0.125]])).round(3)
+    array([[0.47 , 1.386, 2.079]])
     """
-    return 1 - proba.astype(np.float64)
+    return _minus_log(proba.astype(np.float64))
 
 
 def aps_scores(proba):
-    """Nonconformity of each class: the sum of the probabilities of all more probable classes [1]_.
+    """Nonconformity of each class by the probabilities of all more probable ones [1]_.
 
     The paper adds a random share of the class's own probability. Without it the sets of a sample
     are always the same, and never empty. Of equally probable classes the first counts as more
@@ -59,6 +61,8 @@ def aps_scores(proba):
     Returns
     -------
     ndarray of float64 of shape (n_samples, n_classes)
+        ``-log(1 - s)`` of the sum ``s`` of the probabilities of all more probable classes, which
+        orders classes as ``s`` does, and also tells apart those that hardly lack anything to 1.
 
     References
     ----------
@@ -67,14 +71,19 @@ def aps_scores(proba):
 
     Examples
     --------
-    >>> aps_scores(np.array([[0.25, 0.625, 0.125]]))
-    array([[0.625, 0.   , 0.875]])
+    >>> aps_scores(np.array([[0.25, 0.625, 0.125]])).round(3)
+    array([[0.981, 0.   , 2.079]])
     """
-    order = np.argsort(-proba, axis=1, kind="stable")
+    order = np.argsort(-proba, axis=1, kind="stable")[:, ::-1]
     ordered = np.take_along_axis(proba, order, axis=1).astype(np.float64)
-    scores = np.empty(proba.shape)
-    np.put_along_axis(scores, order, np.cumsum(ordered, axis=1) - ordered, axis=1)
-    return scores
+    remaining = np.empty(proba.shape)  # of the class and all less probable ones
+    np.put_along_axis(remaining, order, np.cumsum(ordered, axis=1), axis=1)
+    return _minus_log(remaining / remaining.max(axis=1, keepdims=True))
+
+
+def _minus_log(values):
+    with np.errstate(divide="ignore"):  # infinite for 0, the least likely there is
+        return np.log(1 / values)
 
 
 _METHODS = {"lac": lac_scores, "aps": aps_scores}
@@ -141,7 +150,7 @@ def conformal_sets(scores, quantiles):
 
     Examples
     --------
-    >>> conformal_sets(np.array([[0.375, 0.75, 0.875], [0.5, 0.75, 0.75]]), 0.4).astype(int)
+    >>> conformal_sets(np.array([[0.4, 1.4, 2.1], [0.7, 1.4, 1.4]]), 0.5).astype(int)
     array([[1, 0, 0],
            [1, 0, 0]])
     """
@@ -177,8 +186,9 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         Whether the coverage should hold within each true class, by a threshold for each. It takes
         as many labels of each class as otherwise in total.
     use_y : bool, default=False
-        Whether ``fit_transform`` also believes ``y`` row by row, where it is not -1: those rows get
-        it as their only candidate. `known_labels` are always believed. See the notes.
+        Whether ``y`` serves as labels if there are no `known_labels`. Off by default, since a
+        cross-validation passes the full y along for its scorer, and then the annotator must not
+        know it.
 
     Attributes
     ----------
@@ -187,8 +197,9 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
     classes_ : ndarray of shape (n_classes,)
         Class labels, in the annotator's order.
     quantiles_ : ndarray of shape (n_classes,)
-        Largest nonconformity of a candidate: ``1 - p`` with "lac", the total probability of all
-        more probable classes with "aps". All equal unless `class_conditional`.
+        Largest nonconformity of a candidate: with "lac" ``-log(p)`` of its probability, with "aps"
+        ``-log(1 - s)`` of the sum of those of all more probable classes. So ``np.exp(-quantiles_)``
+        is the least p, or 1 - s. All equal unless `class_conditional`.
     n_calibration_ : int
         Number of labels.
     n_features_in_ : int
@@ -212,10 +223,16 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
     candidates are used. Where the annotator abstained, all classes are candidates. An empty set
     gets the most probable class.
 
-    Labels are `known_labels`, or else y. A cross-validation passes the full y along for its scorer;
-    then each training fold calibrates with all its labels. That sets one threshold (with
-    `class_conditional` one a class), while the candidates remain the annotator's. It is with
-    `known_labels`, or `use_y`, that rows get their label as their only candidate.
+    Some annotators are transductive: what they say of a sample depends on the others they are asked
+    about together, such as a `VLMPartialAnnotator` with `refine`, or an ensemble with one. Then
+    ``fit`` asks about all samples, so that the labelled ones come among the others, and the
+    guarantee takes new samples in similar batches: about as many, drawn alike; not one by one.
+
+    Both methods compare logarithms. A model with sharp probabilities may give the truth a
+    millionth, and other classes much less; one minus these would be the same number.
+
+    Labels are `known_labels`, or with `use_y` y; there is an error if there are neither. They are
+    believed: in ``fit_transform`` the labelled rows have their label as their only candidate.
 
     Labels that trained an annotator cannot calibrate it, so none are passed on. One that needs
     labels is fitted on others and wrapped in :class:`~sklearn.frozen.FrozenEstimator`.
@@ -249,6 +266,8 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
     # Tells scikit-learn before 1.6 that its checks cannot make one without arguments.
     _required_parameters = ["annotator"]
 
+    _needs_labels = True
+
     _parameter_constraints = {
         "annotator": [HasMethods(["fit", "transform"])],
         "coverage": [Interval(Real, 0, 1, closed="neither")],
@@ -267,23 +286,33 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         self.use_y = use_y
 
     def _ask(self, X, y, known_labels, annotate):
-        believed = known_labels is not None or self.use_y
-        labels = y if known_labels is None else known_labels
+        if known_labels is None and not self.use_y:
+            raise ValueError(
+                "ConformalPartialAnnotator needs labels to calibrate with, but y is ignored by"
+                " default: pass known_labels, with -1 where there is no label, or set use_y=True."
+            )
+        labels, name = self._trusted_labels(y, known_labels)
         if labels is None:
             raise ValueError(
-                "ConformalPartialAnnotator requires y to be passed, but the target y is None: give"
-                " the labels of some samples, and -1 for the others, as known_labels or y."
+                "ConformalPartialAnnotator(use_y=True) requires y to be passed, but the target y is"
+                " None: pass labels, with -1 where there is none, as y or known_labels."
             )
         annotator = clone(self.annotator)
+        if needs_labels(annotator):
+            raise ValueError(
+                f"{type(annotator).__name__} needs labels itself, and those cannot calibrate it,"
+                " too: fit it on other samples and wrap it in FrozenEstimator."
+            )
         fit_annotator(annotator, X)
         classes = check_classes(annotator, "annotator")
-        codes = encode_labels(X, classes, labels)
+        codes = encode_labels(X, classes, labels, name)
         known = np.flatnonzero(codes >= 0)
         self._check_calibration(codes[known], classes)
-        asked = X if annotate else _take(X, known)
-        answers = check_answers(annotator.transform(asked), "annotator")
+        ask_all = annotate or is_transductive(annotator)
+        answers = annotator.transform(X if ask_all else _take(X, known))
+        answers = check_answers(answers, "annotator")
         proba = check_probabilities(answers, "annotator")
-        proba = proba[known] if annotate else proba
+        proba = proba[known] if ask_all else proba
         scores = _METHODS[self.method](proba)[np.arange(len(known)), codes[known]]
         groups = codes[known] if self.class_conditional else np.zeros(len(known), dtype=int)
         quantiles = [
@@ -293,7 +322,11 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         self.annotator_, self.classes_ = annotator, classes
         self.quantiles_ = np.broadcast_to(quantiles, len(classes)).copy()
         self.n_calibration_ = len(known)
-        return answers, codes if believed else None
+        return answers, codes
+
+    @property
+    def _is_transductive(self):
+        return is_transductive(self.annotator_)
 
     def _check_calibration(self, codes, classes):
         """Raise a ValueError if there are fewer labels than the threshold takes."""
@@ -321,8 +354,7 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
 
     def _plan(self):
         return _ConformalPlan(
-            # A copy, which a change of the annotator's parameters does not reach.
-            annotator=copy.copy(self.annotator_),
+            annotator=copy_estimators(self.annotator_),  # settled, whatever becomes of the original
             classes=self.classes_,
             method=self.method,
             quantiles=self.quantiles_,
@@ -344,6 +376,9 @@ class _ConformalPlan:
     def decide(self, labels):
         """Make sets of what the annotator said."""
         proba = check_probabilities(check_answers(labels, "annotator"), "annotator")
-        candidates = conformal_sets(_METHODS[self.method](proba), self.quantiles)
-        candidates[abstained(labels)] = True
+        candidates = sets_where(
+            ~abstained(labels),
+            proba,
+            lambda proba: conformal_sets(_METHODS[self.method](proba), self.quantiles),
+        )
         return {"candidates": candidates, "scores": proba, "votes": labels.votes}

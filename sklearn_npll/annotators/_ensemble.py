@@ -1,6 +1,5 @@
 """Several annotators as one, by the union or the weighted mean of their answers."""
 
-import copy
 from collections import Counter
 from dataclasses import dataclass
 from functools import reduce
@@ -12,17 +11,20 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from .._compat import BaseComposition, HasMethods, Interval, StrOptions
-from .._rules import candidates_from_scores, check_rule
+from .._rules import candidates_from_scores, check_rule, check_rule_value
 from ._agreement import agreement_weights
-from ._base import (
-    MetaPartialAnnotator,
+from ._base import MetaPartialAnnotator, encode_labels, only_rows, sets_where
+from ._members import (
     abstained,
     check_answers,
     check_classes,
     check_probabilities,
-    encode_labels,
+    copy_estimators,
     fit_annotator,
+    is_transductive,
+    needs_labels,
 )
+from ._votes import check_weights
 
 
 class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
@@ -36,17 +38,19 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
     annotators : list of (str, annotator) tuples or list of annotators
         Transformers whose ``transform`` returns a :class:`~sklearn_npll.PartialLabels`, with
         ``classes_`` once fitted; clones of them are fitted. They must have the same classes, in any
-        order. One set to "drop" is left out. Without names they are called by their class, in lower
-        case, and numbered if several share it.
+        order. One set to "drop" is left out; only those with names can be. Without names they are
+        called by their class, in lower case, and numbered if several share it.
     weights : array-like of shape (n_annotators,) or "agreement", default=None
         Weights of the annotators in the scores, also of those left out. One of weight 0 is not
         asked. "agreement" finds them from the answers to the samples of `fit`, without labels; see
         the notes. None weighs all the same.
-    rule : {"union", "topk", "threshold", "ratio", "cumulative"}, default="union"
+    rule : {"union", "topk", "threshold", "ratio", "cumulative", "cpl"}, default="union"
         From answers to candidates. "union" joins the sets of the annotators. The others look at the
-        mean scores, as in :class:`~sklearn_npll.VLMPartialAnnotator`.
-    rule_value : int or float, default=None
-        Argument of the rule: k=3, threshold=0.1, ratio=0.5 or sum=0.9 by default; "union" has none.
+        mean scores, as in :class:`~sklearn_npll.VLMPartialAnnotator`; "cpl" at those of all samples
+        at once.
+    rule_value : int, float or pair of float, default=None
+        Argument of the rule: k=3, threshold=0.1, ratio=0.5, sum=0.9 or (alpha, beta)=(0.6, 0.9) by
+        default; "union" has none.
     use_y : bool, default=False
         Whether ``fit_transform`` believes ``y``, where it is not -1: those rows get it as their
         only candidate. Off by default, since a cross-validation passes the full y along for its
@@ -80,11 +84,13 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
     whatever the annotators' own containers hold.
 
     An annotator without scores counts with the shares of its votes, and one without votes gives
-    one for the class it scores highest. Where every prompt of every annotator abstained, as on an
-    image that cannot be read, all classes are candidates.
+    one for the class it scores highest. One whose every prompt abstained about a sample, as on an
+    image that cannot be read, has no say in it: its set does not join the union, and the weights of
+    the others are scaled to sum 1. Where all abstained, all classes are candidates.
 
     Labels to trust, `known_labels` or with `use_y` y, are passed on to annotators whose ``fit``
-    takes `known_labels`. Nothing else of y is.
+    takes `known_labels`. Nothing else of y is, so that a :class:`ConformalPartialAnnotator` among
+    them needs one of both.
 
     "agreement" estimates each annotator's accuracy from all annotators' most probable classes by
     the model of Dawid and Skene [1]_ with one parameter a voter, and weighs by the log-odds, which
@@ -127,7 +133,7 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         "annotators": [list],
         "weights": ["array-like", StrOptions({"agreement"}), None],
         "rule": [str],
-        "rule_value": [Interval(Real, 0, None, closed="neither"), None],
+        "rule_value": [Interval(Real, 0, None, closed="neither"), tuple, list, None],
         "use_y": ["boolean"],
     }
 
@@ -179,22 +185,35 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
 
     @_pairs.setter
     def _pairs(self, pairs):
-        named = _has_names(self.annotators)
-        self.annotators = pairs if named else [annotator for _, annotator in pairs]
+        if _has_names(self.annotators):
+            self.annotators = pairs
+            return
+        annotators = [annotator for _, annotator in pairs]
+        old, new = ([name for name, _ in own] for own in (pairs, name_annotators(annotators)))
+        if old != new:
+            raise ValueError(
+                f"This would rename the annotators from {old} to {new}. Give them names of their"
+                " own: annotators=[('first', ...), ('second', ...)]."
+            )
+        self.annotators = annotators
 
     def _ask(self, X, y, known_labels, annotate):
         kept, weights = self._check_annotators()
         by_agreement = isinstance(self.weights, str)
-        known_labels = self._trusted_labels(y, known_labels)
+        known_labels, source = self._trusted_labels(y, known_labels)
+        for name, annotator in kept:
+            if known_labels is None and needs_labels(annotator):
+                raise ValueError(
+                    f"annotator {name!r} ({type(annotator).__name__}) needs labels: pass"
+                    " known_labels, with -1 where there is none, or set use_y=True on the ensemble."
+                )
         fitted = {name: clone(annotator) for name, annotator in kept}
         for annotator in fitted.values():
             fit_annotator(annotator, X, known_labels)
         # All that can be wrong is found before anybody is asked.
         classes = _common_classes(fitted)
-        if self.rule != "union":
-            one_row = np.full((1, len(classes)), 1 / len(classes))
-            candidates_from_scores(one_row, self.rule, self.rule_value)
-        codes = None if known_labels is None else encode_labels(X, classes, known_labels)
+        check_rule_value(self.rule, self.rule_value, len(classes))
+        codes = None if known_labels is None else encode_labels(X, classes, known_labels, source)
         answers = {}
         for (name, annotator), weight in zip(fitted.items(), weights):
             if by_agreement or (annotate and weight > 0):
@@ -208,6 +227,14 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         self.annotators_ = list(fitted.values())
         self.classes_, self.weights_ = classes, weights
         return answers, codes
+
+    @property
+    def _needs_labels(self):
+        return any(needs_labels(annotator) for _, annotator in self._check_annotators()[0])
+
+    @property
+    def _is_transductive(self):
+        return any(map(is_transductive, self.annotators_))
 
     def _check_annotators(self):
         """Return the named annotators that are not left out, and their weights."""
@@ -230,21 +257,19 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         if not kept.any():
             raise ValueError("There is no annotator to ask: all are 'drop', or the list is empty.")
         check_rule(self.rule)
-        if self.rule == "union" and self.rule_value is not None:
-            raise ValueError(f"rule='union' has no argument; got rule_value={self.rule_value!r}.")
-        weights = np.ones(len(pairs))
-        if self.weights is not None and not isinstance(self.weights, str):
-            weights = _check_weights(self.weights, len(pairs))
+        weights = check_weights(self.weights, len(pairs), "weights", "annotators")
+        if not isinstance(weights, np.ndarray):  # None, or found later
+            weights = np.ones(len(pairs))
         if not weights[kept].any():
             raise ValueError("The weights of all annotators that are not 'drop' are 0.")
         weights = weights[kept] / weights[kept].sum()
         return [pair for pair, keep in zip(pairs, kept) if keep], weights
 
     def _plan(self):
-        members = zip(self.named_annotators_.items(), self.weights_)
+        # Copies are settled, whatever becomes of the originals.
+        members = zip(self.named_annotators_, copy_estimators(self.annotators_), self.weights_)
         return _EnsemblePlan(
-            # Copies, which a change of the annotators' parameters does not reach.
-            members=[(name, copy.copy(member), w) for (name, member), w in members if w > 0],
+            members=[member for member in members if member[2] > 0],
             classes=self.classes_,
             rule=self.rule,
             rule_value=self.rule_value,
@@ -269,13 +294,21 @@ class _EnsemblePlan:
             (_Answer.of(answers[name], self.classes, name), weight)
             for name, _, weight in self.members
         ]
-        scores = sum(weight * answer.proba for answer, weight in asked).astype(np.float32)
-        votes = np.concatenate([answer.votes for answer, _ in asked], axis=1)
+        answers, weights = zip(*asked)
+        answered = np.stack([answer.choices >= 0 for answer in answers], axis=1)
+        shares = answer_weights(answered, np.array(weights))
+        weighted = (share[:, None] * answer.proba for share, answer in zip(shares.T, answers))
+        scores = sum(weighted).astype(np.float32)
+        votes = np.concatenate([answer.votes for answer in answers], axis=1)
         if self.rule == "union":
-            candidates = reduce(add, [answer.candidates for answer, _ in asked])  # of bool: or
+            sets = [only_rows(answer.candidates, own > 0) for answer, own in zip(answers, shares.T)]
+            candidates = reduce(add, sets)  # of bool: or
         else:
-            candidates = candidates_from_scores(scores, self.rule, self.rule_value)
-            candidates[(votes < 0).all(axis=1)] = True  # as images that could not be read
+            candidates = sets_where(
+                answered.any(axis=1),
+                scores,
+                lambda scores: candidates_from_scores(scores, self.rule, self.rule_value),
+            )
         return {"candidates": candidates, "scores": scores, "votes": votes}
 
 
@@ -301,6 +334,32 @@ class _Answer:
             codes = np.append(np.argsort(order), -1)  # the last one is for votes of -1
             votes = codes[labels.votes]
         return cls(labels.candidates[:, order], proba, votes, choices)
+
+
+def answer_weights(answered, weights):
+    """Share the say in each sample among the annotators that did not abstain.
+
+    Parameters
+    ----------
+    answered : ndarray of bool of shape (n_samples, n_annotators)
+    weights : ndarray of shape (n_annotators,)
+        Positive.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_annotators)
+        Rows of sum 1, 0 for who abstained; where all did, the weights as they are.
+
+    Examples
+    --------
+    >>> answered = np.array([[True, False, True], [False, False, False]])
+    >>> answer_weights(answered, np.array([0.5, 0.25, 0.25]))
+    array([[0.66666667, 0.        , 0.33333333],
+           [0.5       , 0.25      , 0.25      ]])
+    """
+    heard = answered | ~answered.any(axis=1, keepdims=True)
+    shares = heard * weights
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def name_annotators(annotators):
@@ -336,18 +395,6 @@ def _has_names(annotators):
 
 def _is_dropped(annotator):
     return isinstance(annotator, str) and annotator == "drop"
-
-
-def _check_weights(weights, n_annotators):
-    weights = np.asarray(weights, dtype=np.float64)
-    if weights.shape != (n_annotators,):
-        raise ValueError(
-            f"weights has shape {weights.shape}; it must hold one number for each of the"
-            f" {n_annotators} annotators."
-        )
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        raise ValueError(f"weights must be numbers of at least 0; got {weights.tolist()}.")
-    return weights
 
 
 def _common_classes(fitted):

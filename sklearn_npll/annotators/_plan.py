@@ -8,8 +8,10 @@ import numpy as np
 from scipy import sparse as sp
 
 from .._images import is_image_data, n_images
+from .._partial_labels import _SPARSE_FROM
 from .._rules import BATCH_RULES, candidates_from_scores, union_candidates
-from ._base import trust_labels
+from ._agreement import agreement_weights
+from ._base import sets_where, trust_labels
 from ._cache import EmbeddingCache
 from ._encoding import (
     UserEncoder,
@@ -23,9 +25,7 @@ from ._encoding import (
 from ._open_clip import load_open_clip
 from ._refinement import refine_and_average, refined_probabilities
 from ._templates import make_prompts
-from ._votes import aggregate, agreement_weights
-
-_SPARSE_FROM = 64  # classes from which candidates of a batch are kept as CSR
+from ._votes import aggregate
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,8 @@ class AnnotationPlan:
     def _apply_rule(self, votes, scores):
         if self.rule == "union":
             return union_candidates(votes, scores.shape[1])
-        candidates = np.ones(scores.shape, dtype=bool)
-        seen = (votes >= 0).any(axis=1)  # an image that could not be read keeps all classes
-        candidates[seen] = candidates_from_scores(scores[seen], self.rule, self.rule_value)
-        return candidates
+        return sets_where(
+            (votes >= 0).any(axis=1),  # the image could be read
+            scores,
+            lambda seen: candidates_from_scores(seen, self.rule, self.rule_value),
+        )

@@ -35,7 +35,8 @@ def resolve_questions(questions):
     ----------
     questions : str or sequence of str
         "general-4", "simple", one question or several. ``{classes}`` stands for the names of the
-        classes in a row, ``{options}`` for a list of them, one a line, with letters.
+        classes in a row, ``{options}`` for a list of them, one a line, with letters
+        or numbers.
 
     Returns
     -------
@@ -99,7 +100,44 @@ class Prompt:
     options: dict | None
 
 
-def write_prompt(question, names, order, allow_several):
+def option_labels(n_options, taken=()):
+    """Letters or numbers for options, none of which an answer could mean as a name.
+
+    Parameters
+    ----------
+    n_options : int
+    taken : collection of str, default=()
+        What names a class, in lower case.
+
+    Returns
+    -------
+    list of str
+        The first letters, or else numbers, or else the first letters that are not taken.
+
+    Raises
+    ------
+    ValueError
+        If there are not enough of any.
+
+    Examples
+    --------
+    >>> option_labels(3), option_labels(3, {"b"}), option_labels(3, {"b", "1"})
+    (['A', 'B', 'C'], ['1', '2', '3'], ['A', 'C', 'D'])
+    """
+    letters = string.ascii_uppercase
+    numbers = list(map(str, range(1, n_options + 1)))
+    free = [letter for letter in letters if letter.lower() not in taken]
+    for labels in (letters[:n_options], numbers, free[:n_options]):
+        if len(labels) == n_options and not any(label.lower() in taken for label in labels):
+            return list(labels)
+    raise ValueError(
+        "Some classes are named by letters or numbers, so that those of the {options} could be"
+        " taken for names. Ask with {classes} instead, or give the classes longer names, such as"
+        " {'A': 'letter A'}."
+    )
+
+
+def write_prompt(question, names, order, allow_several, taken=()):
     r"""Write the names of the classes into a question.
 
     Parameters
@@ -112,6 +150,8 @@ def write_prompt(question, names, order, allow_several):
         The classes in the order in which they are shown.
     allow_several : bool or None
         Whether to ask for all that may be right, or for one only; None to add nothing.
+    taken : collection of str, default=()
+        Labels that options must not have, in lower case.
 
     Returns
     -------
@@ -125,10 +165,11 @@ def write_prompt(question, names, order, allow_several):
     >>> write_prompt("Which?{options}", ["cat", "dog"], [1, 0], None)
     Prompt(text='Which?(A) dog\n(B) cat', options={'A': 1, 'B': 0})
     """
-    letters = string.ascii_uppercase
-    labels = letters if len(order) <= len(letters) else map(str, range(1, len(order) + 1))
-    options = {label: int(k) for label, k in zip(labels, order)}
-    listed = "\n".join(f"({label}) {names[k]}" for label, k in options.items())
+    options, listed = None, ""
+    if "{options}" in question:
+        labels = option_labels(len(order), taken)
+        options = {label: int(k) for label, k in zip(labels, order)}
+        listed = "\n".join(f"({label}) {names[k]}" for label, k in options.items())
     shown = ", ".join(names[k] for k in order)
     instruction = _INSTRUCTIONS[allow_several]
     if question.rstrip().endswith("{options}"):
@@ -137,7 +178,7 @@ def write_prompt(question, names, order, allow_several):
     parts = [
         part.replace("{classes}", shown) for part in (question + instruction).split("{options}")
     ]
-    return Prompt(listed.join(parts), options if len(parts) > 1 else None)
+    return Prompt(listed.join(parts), options)
 
 
 def option_order(question, n_classes, seed):

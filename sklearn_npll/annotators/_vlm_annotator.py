@@ -8,13 +8,13 @@ import numpy as np
 
 from .._compat import Interval, StrOptions
 from .._images import is_image_data
-from .._rules import candidates_from_scores, check_rule
+from .._rules import check_rule_value
 from ._base import BasePartialAnnotator, encode_labels
 from ._open_clip import SHIPPED_MODEL
 from ._plan import AnnotationPlan, PromptedModel
 from ._refinement import REFINEMENTS, check_refinement
 from ._templates import resolve_classes, resolve_templates
-from ._votes import VOTE_MODELS, check_template_weights
+from ._votes import VOTE_MODELS, check_weights
 
 
 class VLMPartialAnnotator(BasePartialAnnotator):
@@ -76,8 +76,10 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         independently. Those of one model do not, so their scores are far too confident.
     template_weights : "agreement" or array-like of shape (n_templates,), default=None
         What each template counts in the mean or the vote; all count the same by default. With
-        "agreement" it is how often others choose the same class, before any refinement, for the
-        images given. The rule "union" counts every template.
+        "agreement" it is found from what the templates choose for the images given, before any
+        refinement: the log-odds of each one's accuracy, estimated without labels, as in
+        :class:`~sklearn_npll.annotators.EnsemblePartialAnnotator`. The rule "union" counts every
+        template.
     output : {"images", "embeddings"}, default="images"
         What the ``data`` of the returned container is: the samples as given, or their embeddings.
         These need the image encoder, so that ``transform`` is then not lazy.
@@ -324,16 +326,11 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         """Fit, and return the checked samples and the codes of the trusted labels."""
         labels, names = resolve_classes(self.classes)
         classes, templates = np.asarray(labels), resolve_templates(self.templates)
-        check_rule(self.rule)
         self._scoring_options(templates)
-        if self.rule != "union":
-            one_row = np.full((1, len(labels)), 1 / len(labels))
-            candidates_from_scores(one_row, self.rule, self.rule_value)
-        elif self.rule_value is not None:
-            raise ValueError(f"rule='union' has no argument; got rule_value={self.rule_value!r}.")
+        check_rule_value(self.rule, self.rule_value, len(labels))
         X = self._check_X(X, reset=True)
-        trusted = self._trusted_labels(y, known_labels)
-        codes = None if trusted is None else encode_labels(X, classes, trusted)
+        trusted, name = self._trusted_labels(y, known_labels)
+        codes = None if trusted is None else encode_labels(X, classes, trusted, name)
         prompted = PromptedModel(
             vlm=self.vlm,
             model=self.model,
@@ -352,10 +349,22 @@ class VLMPartialAnnotator(BasePartialAnnotator):
             self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
         return X, codes
 
+    @property
+    def _is_transductive(self):
+        return (
+            self.refine is not None
+            or self.aggregation in VOTE_MODELS
+            or isinstance(self.template_weights, str)
+        )
+
     def _scoring_options(self, templates):
         """Check the options between embeddings and scores, and return them for a plan."""
         check_refinement(self.refine, self.refine_params)
-        weights = check_template_weights(self.template_weights, len(templates))
+        weights = check_weights(
+            self.template_weights, len(templates), "template_weights", "templates"
+        )
+        if isinstance(weights, np.ndarray):
+            weights = weights / weights.sum()
         if weights is not None and self.aggregation in VOTE_MODELS:
             raise ValueError(
                 f"aggregation={self.aggregation!r} weighs the templates itself; template_weights"

@@ -2,89 +2,58 @@
 
 import numpy as np
 
-from .._evidence import count_votes, majority_vote
+from .._evidence import majority_vote
 from .._vote_models import dawid_skene, dawid_skene_posterior, label_model
 
 # Aggregations that weigh the templates themselves.
 VOTE_MODELS = {"dawid_skene": dawid_skene, "label_model": label_model}
 
 
-def check_template_weights(weights, n_templates):
-    """Return weights of templates as shares.
+def check_weights(weights, n_voters, name, voters):
+    """Check what each voter counts.
 
     Parameters
     ----------
-    weights : array-like of shape (n_templates,), "agreement" or None
+    weights : array-like of shape (n_voters,), "agreement" or None
         As given by the user.
-    n_templates : int
-        Number of templates.
+    n_voters : int
+    name, voters : str
+        What the weights, and those that have them, are called in an error.
 
     Returns
     -------
-    ndarray of float of shape (n_templates,), "agreement" or None
-        Shares of sum 1, if there are numbers.
+    ndarray of float64 of shape (n_voters,), "agreement" or None
 
     Raises
     ------
     ValueError
-        If they are not one number for each template, or negative, or all zero.
+        If they are not one number for each voter, or negative, or all zero.
 
     Examples
     --------
-    >>> check_template_weights([1, 3], 2)
-    array([0.25, 0.75])
+    >>> check_weights([1, 3], 2, "weights", "annotators")
+    array([1., 3.])
     """
     if weights is None or isinstance(weights, str):
         return weights
     try:
         weights = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"template_weights must be numbers; got {weights!r}.") from None
-    if weights.shape != (n_templates,):
+        raise ValueError(f"{name} must be numbers; got {weights!r}.") from None
+    if weights.shape != (n_voters,):
         raise ValueError(
-            f"template_weights has shape {weights.shape}; it must hold a number for each of"
-            f" {n_templates} templates."
+            f"{name} has shape {weights.shape}; it must hold a number for each of {n_voters}"
+            f" {voters}."
         )
     wrong = ~((weights >= 0) & (weights < np.inf))
     if wrong.any():
-        template = wrong.argmax()
+        k = wrong.argmax()
         raise ValueError(
-            f"template_weights[{template}] is {weights[template]}; a weight must be a finite number"
-            " that is not negative."
+            f"{name}[{k}] is {weights[k]}; a weight must be a finite number that is not negative."
         )
     if not weights.any():
-        raise ValueError("template_weights are all zero; at least one template must count.")
-    return weights / weights.sum()
-
-
-def agreement_weights(votes, n_classes):
-    """Weigh templates by how often they choose the class that another one chooses.
-
-    Parameters
-    ----------
-    votes : ndarray of int of shape (n_samples, n_templates)
-        Index of the class each template chose; -1 where it abstained.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of float of shape (n_templates,)
-        Mean share of the other templates that made the same choice, scaled to sum 1. Equal weights
-        if no two templates ever agree.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> agreement_weights(np.array([[0, 0, 1], [2, 2, 2]]), 3)
-    array([0.375, 0.375, 0.25 ])
-    """
-    counts = count_votes(votes, n_classes)
-    others = np.take_along_axis(counts, votes.clip(0).astype(np.intp), axis=1) - 1
-    agreement = np.where(votes >= 0, others, 0).sum(axis=0)
-    if not agreement.any():
-        return np.full(len(agreement), 1 / len(agreement))
-    return agreement / agreement.sum()
+        raise ValueError(f"{name} are all 0; at least one must count.")
+    return weights
 
 
 def aggregate(votes, means, aggregation, weights=None):
