@@ -23,6 +23,7 @@ from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll._neural import _base
 from sklearn_npll._neural._checkpoint import save_checkpoint
 from sklearn_npll.baselines import CCClassifier, PLKNeighborsClassifier
+from sklearn_npll.coreg._division import agree_with_mask
 from sklearn_npll.detection import (
     DeFTClassifier,
     LabelMatchDetector,
@@ -234,24 +235,52 @@ def divided():
 
 
 def test_a_detector_divides(divided):
-    score = clone(VOTE).fit(LABELS).clean_score_
-    assert_allclose(divided.clean_probability_, score)
+    detector = clone(VOTE).fit(LABELS)
+    score, mask = detector.clean_score_, detector.clean_mask_
+    apart = (score > 0.5) != mask
+    assert_allclose(divided.clean_probability_[~apart], score[~apart])
+    assert_array_equal(divided.clean_probability_ > 0.5, mask)
     assert (score[5], score[7]) == (1, 0)
     sizes = [row["partial_size"] for row in divided.history_ if "partial_size" in row]
-    assert sizes == [np.count_nonzero(score > 0.5)] * 4
+    assert sizes == [np.count_nonzero(mask)] * 4
     assert np.isnan(divided.history_[-1]["mixture_means"]).all()
     assert not hasattr(divided.division, "clean_score_")  # a clone was fitted
     assert divided.score(X, NAMES[T]) > 0.9
 
 
-def test_the_rows_known_and_without_a_label_are_settled():
-    class Half(Given):
-        def fit(self, X, y=None):
-            super().fit(X, y)
-            self.clean_score_ = np.full(len(X), 0.25)
-            return self
+class Quarter(Given):
+    """A detector whose scores are 1/4, and which believes a number of rows."""
 
-    found = coreg(division=Half()).fit(LABELS).clean_probability_
+    def fit(self, X, y=None):
+        super().fit(X, y)
+        self.clean_score_ = np.full(len(X), 0.25)
+        self.clean_mask_ = np.arange(len(X)) < self.threshold
+        return self
+
+
+def test_scores_agree_with_the_mask_by_hand():
+    score = np.array([0.2, 0.9, 0.2, 0.9, 0.6], dtype=np.float32)
+    mask = np.array([True, True, False, False, True])
+    above = np.nextafter(np.float32(0.6), np.float32(1))
+    expected = np.array([above, 0.9, 0.2, 0.6, above], dtype=np.float32)
+    found = agree_with_mask(score, mask, 0.6)
+    assert_array_equal(found, expected)
+    assert found.dtype == np.float32
+
+
+def test_the_mask_of_a_detector_decides():
+    clf = coreg(division=Quarter(40), clean_threshold=0.3).fit(LABELS)
+    assert [r["partial_size"] for r in clf.history_ if "partial_size" in r] == [39] * 4  # not row 7
+    believed = np.delete(clf.clean_probability_[:40], [5, 7])
+    assert_allclose(believed, 0.3, rtol=1e-6)
+    assert (believed > np.float32(0.3)).all()
+    assert_array_equal(clf.clean_probability_[40:], 0.25)
+
+
+def test_the_rows_known_and_without_a_label_are_settled():
+    with pytest.warns(UserWarning, match="Quarter believes 1 of 90 rows, too few") as caught:
+        found = coreg(division=Quarter(0)).fit(LABELS).clean_probability_
+    assert caught[0].filename == __file__
     assert (found[5], found[7]) == (1, 0)
     assert_array_equal(np.delete(found, [5, 7]), 0.25)
 
