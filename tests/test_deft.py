@@ -303,13 +303,13 @@ def test_classes_are_those_of_the_annotator():
     assert detector.annotator_ is not annotator
     assert not hasattr(annotator, "classes_")
     by_labels = detector.proba_yes_
-    matrix = np.eye(3)[np.where(np.arange(40) % 2, 0, 2)]
-    assert_array_equal(detector.fit(X, matrix).proba_yes_, by_labels)
     named = PartialLabels.from_sets([[label] for label in y], classes=[1, 2, 3], data=X)
     assert_array_equal(detector.fit(named).proba_yes_, by_labels)
+    with pytest.raises(ValueError, match="0 to 2, but the annotator has the classes 3, 1, 2: name"):
+        detector.fit(X, np.eye(3)[y - 1])
     with pytest.raises(ValueError, match="y has 2 columns, but the annotator has 3 classes"):
-        detector.fit(X, matrix[:, ::2])
-    with pytest.raises(ValueError, match="the class 4, which the annotator does not know"):
+        detector.fit(X, np.eye(2)[y - 2])
+    with pytest.raises(ValueError, match="row 1 has the unknown class 4"):
         detector.fit(X, y + 1)
     # a fitted annotator is taken as it is, and fitting it again has no effect
     annotator.fit(X)

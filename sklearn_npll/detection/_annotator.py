@@ -1,5 +1,6 @@
 """Detectors that ask the annotator: label match and CLIPCleaner."""
 
+import copy
 from numbers import Real
 
 import numpy as np
@@ -13,7 +14,7 @@ from .._images import check_collection, check_not_empty, is_image_data, n_images
 from .._inputs import Problem, check_features
 from .._partial_labels import PartialLabels
 from ..baselines._classic import restrict
-from ._base import BaseNoiseDetector, align_classes
+from ._base import BaseNoiseDetector, align_classes, check_among
 from ._rules import (
     LossMixture,
     add_best,
@@ -26,35 +27,52 @@ from ._rules import (
 from ._training import cross_val_proba, fit_on_candidates, predict_columns
 
 
-def fitted_annotator(annotator, data):
-    """Return an annotator that has classes: itself, or a clone fitted on samples alone.
+def fitted_annotator(annotator, X):
+    """Return an annotator that has classes: a copy, or a clone fitted on samples alone.
 
     Parameters
     ----------
     annotator : object with predict_proba
-    data : samples
+    X : PartialLabels or samples
+        Samples to fit on.
 
     Returns
     -------
     object
+        Shallow copy of one that is fitted, as fitting the annotator again later, with other
+        classes, is to have no effect on who took it.
 
     Raises
     ------
     ValueError
         If it would have to be fitted on labels.
     """
+    check_collection(X)
+    data = annotator_samples(X)
+    if hasattr(annotator, "classes_"):
+        return copy.copy(annotator)
+    needs_labels = (
+        f"the annotator, a {type(annotator).__name__}, has no classes_: one that learns from "
+        "labels must have been fitted before, on other labels than those it is to judge, and comes "
+        "through a clone, as DeFTClassifier and CoRegClassifier make it, only inside "
+        "sklearn.frozen.FrozenEstimator"
+    )
+    if is_classifier(annotator) or not hasattr(annotator, "fit"):
+        raise ValueError(needs_labels)
+    try:
+        return clone(annotator).fit(data)
+    except ValueError as error:
+        if "requires y to be passed" not in str(error):  # what scikit-learn's checks ask for
+            raise
+        raise ValueError(needs_labels) from error
+
+
+def annotator_samples(X):
+    """Return the samples of X, a PartialLabels or samples, which an annotator is to see."""
+    data = X.data if isinstance(X, PartialLabels) else X
     if data is None:
         raise ValueError("these PartialLabels carry no samples for the annotator (data is None)")
-    if hasattr(annotator, "classes_"):
-        return annotator
-    name = type(annotator).__name__
-    if is_classifier(annotator) or not hasattr(annotator, "fit"):
-        raise ValueError(
-            f"the annotator, a {name}, has no classes_: a classifier must have been fitted before, "
-            "on other labels than those it is to judge, and comes through a clone only inside "
-            "sklearn.frozen.FrozenEstimator"
-        )
-    return clone(annotator).fit(data)
+    return data
 
 
 class AnnotatorDetector(BaseNoiseDetector):
@@ -68,12 +86,11 @@ class AnnotatorDetector(BaseNoiseDetector):
     _parameter_constraints: dict = {"annotator": [HasMethods(["predict_proba"]), None]}
 
     def _check_problem(self, X, y):
-        problem = super()._check_problem(X, y)
         if self.annotator is None:
             vars(self).pop("annotator_", None)  # of an earlier fit
-            return problem
-        self.annotator_ = fitted_annotator(self.annotator, problem.data)
-        return align_classes(problem, np.asarray(self.annotator_.classes_), "the annotator")
+            return super()._check_problem(X, y)
+        self.annotator_ = fitted_annotator(self.annotator, X)
+        return check_among(X, y, np.asarray(self.annotator_.classes_), "the annotator")
 
     def _check_samples(self, data, reset):
         """Check what may be images, features or, with scores, nothing at all."""
@@ -92,6 +109,11 @@ class AnnotatorDetector(BaseNoiseDetector):
         """Return the annotator's probabilities (n, C), in the order of its classes."""
         n_classes = len(self.classes_)
         if hasattr(self, "annotator_"):
+            if np.asarray(self.annotator_.classes_).tolist() != self.classes_.tolist():
+                raise ValueError(
+                    "the annotator has been fitted again, with other classes than when "
+                    f"{type(self).__name__} was: fit the detector again, too"
+                )
             scores = np.asarray(self.annotator_.predict_proba(data))
             if scores.shape != (n_images(data), n_classes):
                 raise ValueError(
@@ -114,7 +136,7 @@ class AnnotatorDetector(BaseNoiseDetector):
             labels, X = X, X.data
         self._check_samples(X, reset=False)
         if hasattr(self, "annotator_"):
-            fitted_annotator(self.annotator_, X)  # which wants samples
+            X = annotator_samples(X)
         elif labels is not None:
             parts = (labels.toarray(), labels.known, labels.scores, labels.votes)
             problem = Problem(X, labels.classes, *parts)
@@ -135,8 +157,10 @@ class LabelMatchDetector(AnnotatorDetector):
     annotator : object or None, default=None
         Anything with ``predict_proba(X)`` and ``classes_``, such as a `VLMPartialAnnotator` or a
         classifier trained on other data. One that is not fitted is cloned and fitted on the samples
-        alone, which suits the `VLMPartialAnnotator`; one that is fitted is used as it is. None uses
-        the scores, or else the votes, of the `PartialLabels` given as X or y.
+        alone, which suits the `VLMPartialAnnotator`; one that is fitted is used as it is, by a
+        shallow copy. `DeFTClassifier` and `CoRegClassifier` clone, so give them one that learns
+        from labels inside :class:`~sklearn.frozen.FrozenEstimator`. None uses the scores, or else
+        the votes, of the `PartialLabels` given as X or y.
 
     Attributes
     ----------
@@ -211,8 +235,10 @@ class CLIPCleanerDetector(AnnotatorDetector):
     annotator : object or None, default=None
         Anything with ``predict_proba(X)`` and ``classes_``, such as a `VLMPartialAnnotator` or a
         classifier trained on other data. One that is not fitted is cloned and fitted on the samples
-        alone, which suits the `VLMPartialAnnotator`; one that is fitted is used as it is. None uses
-        the scores, or else the votes, of the `PartialLabels` given as X or y.
+        alone, which suits the `VLMPartialAnnotator`; one that is fitted is used as it is, by a
+        shallow copy. `DeFTClassifier` and `CoRegClassifier` clone, so give them one that learns
+        from labels inside :class:`~sklearn.frozen.FrozenEstimator`. None uses the scores, or else
+        the votes, of the `PartialLabels` given as X or y.
     estimator : classifier or None, default=None
         The classifier, which needs ``predict_proba`` and, for sets of several candidates,
         `sample_weight`. None is logistic regression with balanced classes. It is trained on the
