@@ -272,6 +272,19 @@ def test_label_match_by_hand():
     assert isinstance(detector.annotator_, Oracle)
 
 
+def test_an_annotator_that_abstains_believes_nothing():
+    votes = [[0, 0, 1], [-1, -1, -1], [-1, -1, -1], [-1, -1, -1], [2, 2, 2], [1, 1, -1]] * 2
+    single = np.eye(3, dtype=int)[[0, 0, 1, 2, 2, 1] * 2]
+    labels = PartialLabels(X[:12], NAMES, single, votes=votes)
+    expected = [True, False, False, False, True, True] * 2
+    detector = LabelMatchDetector().fit(labels)
+    assert_array_equal(detector.clean_mask_, expected)
+    assert_allclose(detector.clean_score_, [2 / 3, 1 / 3, 1 / 3, 1 / 3, 1, 1] * 2)
+    cleaner = CLIPCleanerDetector(clean_threshold=0, random_state=0).fit(labels)
+    assert not cleaner.clean_mask_[1:4].any() and not cleaner.clean_mask_[7:10].any()
+    assert cleaner.clean_mask_.any()
+
+
 def test_labels_need_not_name_every_class_of_the_annotator():
     # the last row is no ant and no cat but a dog, which no label says
     detector = LabelMatchDetector(TURNED).fit(ROWS, ["ant", "cat", "cat", "cat"])

@@ -20,6 +20,7 @@ from sklearn_npll.detection._rules import (
     candidate_loss,
     candidate_mass,
     consistency,
+    has_opinion,
     label_match,
     neighbor_votes,
 )
@@ -42,6 +43,12 @@ def test_rules_of_a_set():
     assert_allclose(consistency(PROBA, CANDIDATES), [1, 3 / 7, 1])
     assert_array_equal(best_candidate(PROBA, CANDIDATES), [0, 1, 1])
     assert_array_equal(label_match(PROBA, CANDIDATES), [True, False, False])  # first of a tie wins
+    # all equal: no opinion, and a rounding error is none
+    uniform = np.array([[1 / 3] * 3, [1 / 3 + 1e-8, 1 / 3, 1 / 3], [0.34, 0.33, 0.33]])
+    assert_array_equal(has_opinion(uniform), [False, False, True])
+    first = sets([1, 0, 0], [1, 0, 0], [1, 0, 0])
+    assert_array_equal(label_match(uniform, first), [False, False, True])
+    assert_array_equal(consistency(uniform, first), [0, 0, 1])
     nothing = np.array([[0.0, 1.0]])
     assert_allclose(candidate_loss(nothing, sets([1, 0])), 8 * np.log(10))
     assert best_candidate(np.zeros((1, 3)), sets([0, 0, 1])) == [2]

@@ -191,6 +191,9 @@ class LabelMatchDetector(AnnotatorDetector):
     Labels made by the annotator itself always agree with it: candidates that hold its most probable
     class are all found clean. The detector is for labels from elsewhere, such as humans or the web.
 
+    Of several most probable classes the first counts. But where the annotator finds all classes
+    equally probable, as where it abstained, it has no opinion, and no label is clean.
+
     References
     ----------
     .. [1] A. Radford et al., "Learning Transferable Visual Models From Natural Language
@@ -290,8 +293,12 @@ class CLIPCleanerDetector(AnnotatorDetector):
     candidate that the model in question finds most probable. The classifier learns from a row for
     each candidate, weighted by its share in the annotator's probabilities.
 
-    How classes are described to a vision-language model is up to the annotator. `predict_proba`
-    returns the mean of both models.
+    A model that finds all classes equally probable has no opinion: the ratio of such a row is 0.
+
+    How classes are described to a vision-language model is up to the annotator, and so is the
+    temperature of its probabilities: the published one, 0.07 on cosine similarities, is less sharp
+    than that of most models, 0.01. The sharper, the more labels fail the test of the ratio.
+    `predict_proba` returns the mean of both models.
 
     References
     ----------

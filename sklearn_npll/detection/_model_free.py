@@ -178,9 +178,9 @@ class NeighborVoteDetector(BaseNoiseDetector):
     Notes
     -----
     A row has no vote about itself in `fit`. But in `predict_proba` and `score_noise` all rows of
-    `fit` vote, so give these only new rows. Of equal classes the first wins. Rows without a label
-    have no vote. SimiFeat's ranking rule, which needs an estimate of the noise rates, is not
-    implemented.
+    `fit` vote, so give these only new rows. Of equal classes the first wins, but none if all
+    classes are equal. Rows without a label have no vote. SimiFeat's ranking rule, which needs an
+    estimate of the noise rates, is not implemented.
 
     References
     ----------
