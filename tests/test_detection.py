@@ -467,6 +467,25 @@ def test_small_loss_by_hand():
     assert_allclose(detector.predict_proba(X), whole.predict_proba(X))
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
+def test_small_loss_of_a_label_that_no_other_row_has():
+    X, truth = make_blobs(200, n_features=5, centers=4, random_state=0)
+    rng = np.random.default_rng(0)
+    wrong = rng.random(200) < 0.4
+    noisy = np.where(wrong, (truth + rng.integers(1, 4, 200)) % 4, truth)
+    typo = np.where(np.arange(200) == 3, 9, noisy)
+    detector = SmallLossDetector(random_state=0)
+    precision = [(~wrong[4:])[detector.fit(X, y).clean_mask_[4:]].mean() for y in (noisy, typo)]
+    assert precision[0] > 0.8
+    assert abs(precision[1] - precision[0]) < 0.05
+    assert (detector.clean_mask_[3], detector.clean_score_[3]) == (False, 0)
+
+
+def test_small_loss_of_too_few_rows():
+    with pytest.raises(ValueError, match="cv=3 cannot split the 2 rows with a label, so set cv"):
+        SmallLossDetector().fit(X[:2], [0, 1])
+
+
 def test_small_loss_of_sets_gains_by_rounds():
     rng = np.random.default_rng(0)
     X, y = make_blobs(300, n_features=5, centers=6, cluster_std=3, random_state=1)

@@ -123,12 +123,29 @@ def test_weights_of_candidates_are_sample_weights():
 
 def test_rows_are_predicted_by_others():
     data, labels = np.arange(6.0)[:, None], np.array([0, 1, 0, 1, 0, 1])
-    proba, weights = cross_val_proba(KNeighborsClassifier(1), data, np.eye(2)[labels], KFold(6))
+    proba, weights, judged = cross_val_proba(
+        KNeighborsClassifier(1), data, np.eye(2)[labels], KFold(6)
+    )
+    assert judged.all()  # though the probability of each label is 0
     # the nearest other row is of the other class
     assert_array_equal(proba.argmax(axis=1), 1 - labels)
     assert_array_equal(weights, np.eye(2)[labels])
     with pytest.raises(ValueError, match="exactly one test set"):
         cross_val_proba(GaussianNB(), data, np.eye(2)[labels], ShuffleSplit(2, random_state=0))
+    with pytest.raises(ValueError, match=r"cv=7 cannot split the 6 rows .* set cv.*n_splits=7"):
+        cross_val_proba(GaussianNB(), data, np.eye(2)[labels], 7)
+
+
+def test_rows_with_a_label_that_others_do_not_have_are_not_judged():
+    data = np.arange(6.0)[:, None]
+    weights = np.eye(3)[[0, 1, 0, 1, 0, 2]]
+    weights[4] = [0.5, 0, 0.5]
+    estimator = LogisticRegression()
+    assert_array_equal(cross_val_proba(estimator, data, weights, KFold(6))[2], True)
+    weights[4] = [1, 0, 0]
+    proba, _, judged = cross_val_proba(estimator, data, weights, KFold(6))
+    assert_array_equal(judged, [True] * 5 + [False])
+    assert proba[5, 2] == 0
 
 
 def test_rounds_weight_candidates_by_predictions():
@@ -137,8 +154,8 @@ def test_rounds_weight_candidates_by_predictions():
     candidates = np.column_stack([candidates, np.zeros(40, dtype=bool)])
     candidates[::2, 2] = True  # a class that is never alone
     start = candidates / candidates.sum(axis=1, keepdims=True)
-    first, _ = cross_val_proba(LogisticRegression(), data, start, 2)
-    last, weights = cross_val_proba(LogisticRegression(), data, start, 2, n_rounds=5)
+    first, *_ = cross_val_proba(LogisticRegression(), data, start, 2)
+    last, weights, _ = cross_val_proba(LogisticRegression(), data, start, 2, n_rounds=5)
     assert last[:, 2].mean() < first[:, 2].mean() / 2
     assert_allclose(weights[::2].sum(axis=1), 1)
     assert_array_equal(weights > 0, candidates)

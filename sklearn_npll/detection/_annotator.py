@@ -291,7 +291,8 @@ class CLIPCleanerDetector(AnnotatorDetector):
     The published method is for single labels. With several candidates, the probability of a label
     is the sum over the candidates, and the class of a row, within which losses are compared, is the
     candidate that the model in question finds most probable. The classifier learns from a row for
-    each candidate, weighted by its share in the annotator's probabilities.
+    each candidate, weighted by its share in the annotator's probabilities, of which it is given a
+    dense copy: memory is that of the samples times the mean size of the sets.
 
     A model that finds all classes equally probable has no opinion: the ratio of such a row is 0.
 
@@ -362,7 +363,7 @@ class CLIPCleanerDetector(AnnotatorDetector):
         if self.cv is None:
             learnt = predict_columns(self.estimator_, features, len(self.classes_))
         else:
-            learnt, _ = cross_val_proba(estimator, features, weights, self.cv)
+            learnt, *_ = cross_val_proba(estimator, features, weights, self.cv)
         self._mixtures = [
             _fit_class_mixtures(proba, candidates, rng) for proba in (zero_shot, learnt)
         ]

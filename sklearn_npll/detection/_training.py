@@ -92,24 +92,34 @@ def cross_val_proba(estimator, data, weights, cv, n_rounds=1):
     proba : ndarray of shape (n, C)
     weights : ndarray of shape (n, C)
         What another round would start from.
+    judged : bool ndarray of shape (n,)
+        Rows of which some candidate was among the classes of the clone that predicted them. Of the
+        others it cannot tell whether the label is right.
 
     Raises
     ------
     ValueError
-        If a row is in no or in several test sets.
+        If a row is in no or in several test sets, or the rows cannot be split.
     """
     candidates, labels = weights > 0, weights.argmax(axis=1)
-    folds = list(check_cv(cv, labels, classifier=True).split(data, labels))
+    try:
+        folds = list(check_cv(cv, labels, classifier=True).split(data, labels))
+    except ValueError as error:
+        raise ValueError(
+            f"cv={cv!r} cannot split the {len(data)} rows with a label, so set cv, as to fewer "
+            f"folds: {error}"
+        ) from error
     tested = np.concatenate([test for _, test in folds])
     if len(tested) != len(data) or len(np.unique(tested)) != len(data):
         raise ValueError(
             f"cv={cv!r} does not put every row into exactly one test set, as KFold and "
             "StratifiedKFold do"
         )
-    proba = np.empty(weights.shape)
+    proba, judged = np.empty(weights.shape), np.empty(len(data), dtype=bool)
     for _ in range(n_rounds if candidates.sum() > len(data) else 1):
         for train, test in folds:
             model = fit_on_candidates(estimator, data[train], weights[train])
             proba[test] = predict_columns(model, data[test], weights.shape[1])
+            judged[test] = candidates[test][:, model.classes_].any(axis=1)
         weights = restrict(proba, candidates)
-    return proba, weights
+    return proba, weights, judged
