@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_npll._candidate_rows import fit_on_candidates, weight_name
 from sklearn_npll._inputs import Problem
 from sklearn_npll.detection._base import align_classes
 from sklearn_npll.detection._rules import (
@@ -24,7 +25,7 @@ from sklearn_npll.detection._rules import (
     label_match,
     neighbor_votes,
 )
-from sklearn_npll.detection._training import cross_val_proba, fit_on_candidates, weight_name
+from sklearn_npll.detection._training import cross_val_proba
 
 NAMES = np.array(["ant", "bee", "cat"])
 
@@ -117,6 +118,8 @@ def test_weights_of_candidates_are_sample_weights():
     assert weight_name(nested) == "pipeline__gaussiannb__sample_weight"
     fit_on_candidates(nested, data, weights)
     fit_on_candidates(KNeighborsClassifier(1), data, np.eye(2)[[0, 1, 0, 1]])  # needs no weights
+    some = weights * [[1], [0], [1], [1]]
+    assert_array_equal(fit_on_candidates(GaussianNB(), data, some).class_count_, [1.25, 1.75])
     with pytest.raises(ValueError, match="KNeighborsClassifier has no sample_weight"):
         fit_on_candidates(KNeighborsClassifier(1), data, weights)
 

@@ -8,6 +8,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import assert_all_finite, check_random_state
 
+from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, Interval
 from .._evidence import annotator_shares
 from .._images import check_collection, check_not_empty, is_image_data, n_images
@@ -24,7 +25,7 @@ from ._rules import (
     consistency,
     label_match,
 )
-from ._training import cross_val_proba, fit_on_candidates, predict_columns
+from ._training import cross_val_proba, predict_columns
 
 
 def fitted_annotator(annotator, X):

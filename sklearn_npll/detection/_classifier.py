@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .._candidate_rows import weight_name
 from .._compat import HasMethods, Interval, StrOptions, fit_context
 from .._images import check_collection, check_not_empty, is_image_data
 from .._inputs import check_features, check_problem
@@ -16,7 +17,6 @@ from .._partial_labels import PartialLabels, _take
 from .._scoring import ScoreMixin
 from ._base import check_among
 from ._rules import add_best, best_candidate
-from ._training import weight_name
 
 
 def accepts_candidates(estimator):

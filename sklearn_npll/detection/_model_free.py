@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 
+from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, Interval, StrOptions
 from .._inputs import check_features
 from .._messages import name_rows
@@ -18,7 +19,7 @@ from ._rules import (
     label_match,
     neighbor_votes,
 )
-from ._training import cross_val_proba, default_estimator, fit_on_candidates, predict_columns
+from ._training import cross_val_proba, default_estimator, predict_columns
 
 
 class _CrossValidatedDetector(BaseNoiseDetector):

@@ -1,69 +1,18 @@
-"""Training any scikit-learn classifier on candidate sets, and predicting rows it has not seen."""
+"""Predicting rows with a scikit-learn classifier that has not seen them."""
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import check_cv
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import has_fit_parameter
 
+from .._candidate_rows import fit_on_candidates
 from ..baselines._classic import restrict
 
 
 def default_estimator():
     """Logistic regression on standardised features, with a penalty that withstands noise."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=1000))
-
-
-def weight_name(estimator):
-    """Return under which name `fit` of a classifier, or of a pipeline, takes sample weights.
-
-    Parameters
-    ----------
-    estimator : estimator
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If it takes none.
-    """
-    prefix = ""
-    while isinstance(estimator, Pipeline):
-        step, estimator = estimator.steps[-1]
-        prefix += f"{step}__"
-    if not has_fit_parameter(estimator, "sample_weight"):
-        raise ValueError(
-            f"rows are to be weighted, but fit of {type(estimator).__name__} has no "
-            "sample_weight; choose another estimator"
-        )
-    return f"{prefix}sample_weight"
-
-
-def fit_on_candidates(estimator, data, weights):
-    """Fit a clone on every row once for each of its candidates, weighted.
-
-    Parameters
-    ----------
-    estimator : estimator
-    data : ndarray of shape (n, n_features)
-    weights : ndarray of shape (n, C)
-        Rows of sum 1, 0 outside the candidates.
-
-    Returns
-    -------
-    estimator
-        Fitted; its classes are columns of `weights`.
-    """
-    rows, codes = np.nonzero(weights)
-    if len(rows) == len(data):  # single labels, which any estimator can learn from
-        return clone(estimator).fit(data, codes)
-    sample_weight = {weight_name(estimator): weights[rows, codes]}
-    return clone(estimator).fit(data[rows], codes, **sample_weight)
 
 
 def predict_columns(estimator, data, n_classes):
