@@ -319,6 +319,24 @@ def test_classes_are_those_of_the_annotator():
     assert_array_equal(detector.predict_proba(X), proba)
 
 
+@pytest.mark.parametrize("weights", [None, [1, 0, 3], "agreement"])
+def test_prompts_start_from_the_weighted_templates(weights):
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    templates = ["a {}", "no {}", "the {}"]
+    annotator = VLMPartialAnnotator(
+        ["cat", "dog", "fox"], templates=templates, vlm=FeatureVLM(), template_weights=weights
+    ).fit(X)
+    y = annotator.predict(X)
+    detector = DeFTDetector(annotator, max_epochs=1, warm_up=1, lr=1e-12, random_state=0).fit(X, y)
+    shares = annotator.weigh_templates(X)
+    if weights == [1, 0, 3]:
+        assert_allclose(shares, [0.25, 0, 0.75])
+    text = [FeatureVLM().encode_text([t.format(c) for t in templates]) for c in annotator.classes_]
+    text = [shares @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)) for rows in text]
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    assert_allclose(detector.prompt_features_[0], text, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -8,6 +8,7 @@ import pytest
 from fakes import ColourVLM
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -218,6 +219,13 @@ def test_names_of_features():
         clf.predict(frame[["height", "width"]])
     with pytest.raises(ValueError, match="carry no samples"):
         clf.predict(PartialLabels(None, NAMES, SETS))
+    by_name = make_column_transformer(("passthrough", ["height"]))
+    piped = DeFTClassifier(VOTE, make_pipeline(by_name, LogisticRegression()))
+    alone = DeFTClassifier(VOTE, LogisticRegression()).fit(X, NOISY).kept_mask_
+    on_height = LogisticRegression().fit(X[alone, 1:], NOISY[alone])
+    for labels in ((frame, NOISY), (PartialLabels(frame, range(3), np.eye(3)[NOISY]),)):
+        proba = piped.fit(*labels).predict_proba(labels[0])
+        assert_allclose(proba, on_height.predict_proba(X[:, 1:]))
 
 
 def test_images():

@@ -199,7 +199,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         return proba
 
     def _check_samples(self, X, reset):
-        """Return features as an array, and images as they are."""
+        """Return features as an array, images and data frames as they are."""
         data = X.data if isinstance(X, PartialLabels) else X
         if data is not None:
             check_collection(data)
@@ -209,7 +209,8 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
                     for name in ("n_features_in_", "feature_names_in_"):
                         vars(self).pop(name, None)  # of a fit on features
                 return data
-        return check_features(self, data, reset, [np.float64, np.float32])
+        features = check_features(self, data, reset, [np.float64, np.float32])
+        return data if hasattr(data, "iloc") else features  # a pipeline may select columns by name
 
     def _codes(self, problem):
         """Class of each row: its most probable candidate; -1 without a label."""

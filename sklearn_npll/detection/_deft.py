@@ -151,7 +151,9 @@ class DeFTDetector(BaseNoiseDetector):
     Notes
     -----
     With an annotator X holds images or, but for "full", their embeddings; without one, features.
-    Labels are among the annotator's classes.
+    Labels are among the annotator's classes. With "feature" both prompts start from the mean of the
+    annotator's text features over its templates, weighted by its `template_weights`; how it
+    aggregates or refines otherwise is left aside.
 
     With "full" an image that cannot be read is an error; with the others it is what the annotator's
     `on_error` says.
@@ -393,7 +395,11 @@ class DeFTDetector(BaseNoiseDetector):
         prompted = self.annotator_._prompted
         if self.backend != "feature":
             return PromptTower(prompted.encoder, prompted.names, self.n_ctx, generator)
-        text = torch.from_numpy(prompted.text.mean(axis=0))
+        plan = self.annotator_._plan()
+        weights = plan.template_weights
+        if isinstance(weights, str):  # "agreement", that is by the samples
+            weights = plan.weigh(samples.array)
+        text = torch.from_numpy(np.average(prompted.text, axis=0, weights=weights)).float()
         text = nn.functional.normalize(text, dim=1)
         return ResidualPrompts(text.shape, text)
 
