@@ -316,6 +316,8 @@ def test_the_labels_may_be_of_one_class():
     detector = LabelMatchDetector(TURNED).fit(ROWS, ["ant", "ant", "-1", "ant"])
     assert_allclose(detector.clean_score_, [0.7, 0.1, 0, 0])
     assert_array_equal(detector.clean_mask_, [True, False, False, False])
+    with pytest.raises(ValueError, match="all labels are of one class; use LabelMatchDetector"):
+        CLIPCleanerDetector(TURNED).fit(ROWS, ["ant"] * 4)
     with pytest.raises(ValueError, match="at least 2 classes"):
         LabelMatchDetector(Oracle(["ant"], np.ones((4, 1)))).fit(ROWS, ["ant"] * 4)
 
@@ -400,15 +402,17 @@ def test_annotators_that_do_not_suit():
     with pytest.raises(ValueError, match="rows 0, 1, 2, 3 they are negative"):
         LabelMatchDetector(Oracle(TURNED.classes_, -np.ones((4, 4)))).fit(ROWS, y)
     bare = PartialLabels(None, NAMES, SETS, scores=SCORES)
-    with pytest.raises(ValueError, match="carry no samples for the annotator"):
+    with pytest.raises(ValueError, match="PartialLabels that carry no samples"):
         LabelMatchDetector(Oracle(NAMES, SCORES)).fit(bare)
     with pytest.raises(ValueError, match="pass features as X and the PartialLabels as y"):
         CLIPCleanerDetector().fit(bare)
+    with pytest.raises(ValueError, match="annotator needs samples, but X is None"):
+        LabelMatchDetector(TURNED).fit(None, y)
     detector = LabelMatchDetector().fit(bare)
     with pytest.raises(ValueError, match="needs the annotator's opinion"):
         detector.predict_proba(X)
     detector.set_params(annotator=TURNED).fit(ROWS, y)
-    with pytest.raises(ValueError, match="carry no samples for the annotator"):
+    with pytest.raises(ValueError, match="PartialLabels that carry no samples"):
         detector.predict_proba(bare)
 
 

@@ -158,7 +158,8 @@ shape (n_classes,) or None, default="auto"
         Gaussians on the losses of each network. Otherwise a detector, an estimator with
         ``fit(X, y)``, ``clean_mask_`` and ``clean_score_`` such as those of
         `sklearn_npll.detection`, a clone of which is fitted once, before the warm-up. Its own
-        random numbers are set in the detector.
+        random numbers are set in the detector. If its annotator has names for classes, so must the
+        candidates, as those of a `PartialLabels`.
     clean_threshold : float, default=0.5
         Clean probability above which a sample joins the partial split. A detector's mask decides by
         itself: its scores are clipped so that those of the mask alone are above.

@@ -72,7 +72,10 @@ def annotator_samples(X):
     """Return the samples of X, a PartialLabels or samples, which an annotator is to see."""
     data = X.data if isinstance(X, PartialLabels) else X
     if data is None:
-        raise ValueError("these PartialLabels carry no samples for the annotator (data is None)")
+        raise ValueError(
+            "the annotator needs samples, but X is None, or PartialLabels that carry no samples "
+            "(data is None)"
+        )
     return data
 
 
@@ -360,6 +363,11 @@ class CLIPCleanerDetector(AnnotatorDetector):
         if estimator is None:
             estimator = LogisticRegression(class_weight="balanced", max_iter=1000)
         weights = restrict(zero_shot, candidates)
+        if np.count_nonzero(weights.any(axis=0)) < 2:
+            raise ValueError(
+                "CLIPCleanerDetector trains a classifier, but all labels are of one class; use "
+                "LabelMatchDetector, which only asks the annotator"
+            )
         self.estimator_ = fit_on_candidates(estimator, features, weights)
         if self.cv is None:
             learnt = predict_columns(self.estimator_, features, len(self.classes_))
