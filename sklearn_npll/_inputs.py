@@ -44,7 +44,7 @@ class Problem:
     votes: np.ndarray | None = None
 
 
-def check_problem(X, y, full=False):
+def check_problem(X, y, full=False, classes=None):
     """Bring what `fit` accepts to one form.
 
     Parameters
@@ -53,6 +53,8 @@ def check_problem(X, y, full=False):
     y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), or None
     full : bool, default=False
         Whether every class may be a candidate of every row, as for who learns from scores.
+    classes : ndarray of shape (n_classes,), default=None
+        All classes that labels (n_samples,) may have, if they need not occur in them.
 
     Returns
     -------
@@ -61,7 +63,8 @@ def check_problem(X, y, full=False):
     Raises
     ------
     ValueError
-        If y is missing, soft or ragged, or there are fewer than two classes or samples.
+        If y is missing, soft or ragged, has a label that is not among `classes`, or there are fewer
+        than two classes or samples.
     """
     check_collection(X)
     if isinstance(X, PartialLabels):
@@ -77,10 +80,10 @@ def check_problem(X, y, full=False):
     else:
         y = y if sp.issparse(y) else _as_array(y)
         check_consistent_length(X, y)
-        if sp.issparse(y) or (y.ndim == 2 and y.shape[1] > 1):
+        if is_matrix(y):
             problem = _from_partial_labels(X, PartialLabels.from_candidates(y))
         else:
-            problem = _from_labels(X, as_labels(y))
+            problem = _from_labels(X, as_labels(y), classes)
     n_samples, n_classes = problem.candidates.shape
     if n_samples < 2:
         raise ValueError(f"training needs at least 2 samples; got n_samples = {n_samples}")
@@ -145,12 +148,21 @@ def _as_array(y):
     return array
 
 
-def _from_labels(X, y):
+def is_matrix(y):
+    """Tell whether y, an array or sparse, is a candidate matrix and not one label a row."""
+    return sp.issparse(y) or (y.ndim == 2 and y.shape[1] > 1)
+
+
+def _from_labels(X, y, classes=None):
     check_classification_targets(y)
     unlabelled = unlabelled_rows(y)
-    classes, codes = np.unique(y[~unlabelled], return_inverse=True)
     if unlabelled.all() and len(y):
         raise ValueError("every row of y is -1 (unlabelled), so there is nothing to learn from")
+    if classes is None:
+        classes, codes = np.unique(y[~unlabelled], return_inverse=True)
+    else:
+        labels = np.where(unlabelled, y[~unlabelled][:1], y)
+        codes = encode_target(labels, classes, len(y), "fit")[~unlabelled]
     candidates = np.zeros((len(y), len(classes)), dtype=bool)
     candidates[unlabelled] = True
     candidates[~unlabelled, codes] = True
@@ -216,4 +228,4 @@ def encode_target(y, classes, n_samples, name):
             raise ValueError(
                 f"{name}: row {row} has the unknown class {label!r}.{did_you_mean(label, classes)}"
             )
-    return np.array([index[label] for label in y])
+    return np.array([index[label] for label in y], dtype=np.intp)

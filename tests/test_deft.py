@@ -303,13 +303,13 @@ def test_classes_are_those_of_the_annotator():
     assert detector.annotator_ is not annotator
     assert not hasattr(annotator, "classes_")
     by_labels = detector.proba_yes_
-    matrix = np.eye(3)[np.where(np.arange(40) % 2, 0, 2)]
-    assert_array_equal(detector.fit(X, matrix).proba_yes_, by_labels)
     named = PartialLabels.from_sets([[label] for label in y], classes=[1, 2, 3], data=X)
     assert_array_equal(detector.fit(named).proba_yes_, by_labels)
+    with pytest.raises(ValueError, match="0 to 2, but the annotator has the classes 3, 1, 2: name"):
+        detector.fit(X, np.eye(3)[y - 1])
     with pytest.raises(ValueError, match="y has 2 columns, but the annotator has 3 classes"):
-        detector.fit(X, matrix[:, ::2])
-    with pytest.raises(ValueError, match="the class 4, which the annotator does not know"):
+        detector.fit(X, np.eye(2)[y - 2])
+    with pytest.raises(ValueError, match="row 1 has the unknown class 4"):
         detector.fit(X, y + 1)
     # a fitted annotator is taken as it is, and fitting it again has no effect
     annotator.fit(X)
@@ -317,6 +317,24 @@ def test_classes_are_those_of_the_annotator():
     proba = detector.predict_proba(X)
     annotator.set_params(classes=["ape", "bat"]).fit(X)
     assert_array_equal(detector.predict_proba(X), proba)
+
+
+@pytest.mark.parametrize("weights", [None, [1, 0, 3], "agreement"])
+def test_prompts_start_from_the_weighted_templates(weights):
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    templates = ["a {}", "no {}", "the {}"]
+    annotator = VLMPartialAnnotator(
+        ["cat", "dog", "fox"], templates=templates, vlm=FeatureVLM(), template_weights=weights
+    ).fit(X)
+    y = annotator.predict(X)
+    detector = DeFTDetector(annotator, max_epochs=1, warm_up=1, lr=1e-12, random_state=0).fit(X, y)
+    shares = annotator.weigh_templates(X)
+    if weights == [1, 0, 3]:
+        assert_allclose(shares, [0.25, 0, 0.75])
+    text = [FeatureVLM().encode_text([t.format(c) for t in templates]) for c in annotator.classes_]
+    text = [shares @ (rows / np.linalg.norm(rows, axis=1, keepdims=True)) for rows in text]
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    assert_allclose(detector.prompt_features_[0], text, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import ColourVLM
+from fakes import ColourVLM, FeatureVLM
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse as sp
 from sklearn.base import BaseEstimator, clone
@@ -23,6 +23,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
+from sklearn_npll.annotators import ConformalPartialAnnotator
 from sklearn_npll.datasets import load_fashion_mnist, make_candidates
 from sklearn_npll.detection import (
     BaseNoiseDetector,
@@ -149,7 +150,7 @@ def test_labels_of_new_rows_are_matched_by_name():
         (None, "pass y, or a PartialLabels"),
         (["ant", "bee"], "inconsistent numbers"),
         (["ant", "bee", "cta"], r"row 2 has the unknown class 'cta'\. Did you mean 'cat'"),
-        (np.eye(2, dtype=int)[[0, 1, 0]], "y has 2 columns, but Fixed was fitted with 3"),
+        (np.eye(2, dtype=int)[[0, 1, 0]], "y has 2 columns, but Fixed has 3 classes"),
         (np.zeros((3, 3)), "no candidate"),
         ([{"ant"}, {"bee"}, {"cat"}], "list of sets"),
         (PartialLabels.from_sets([["dog"], ["ant"], ["ant"]]), "class 'dog', which Fixed"),
@@ -268,7 +269,20 @@ def test_label_match_by_hand():
     assert_allclose(detector.clean_score_, [0.7, 0.3, 0.2, 0.8])
     assert_allclose(detector.score_noise(ROWS, ["bee"] * 4), [0.8, 0.4, 0.8, 1])
     assert_allclose(detector.predict_proba(ROWS), TURNED.proba)
-    assert detector.annotator_ is TURNED
+    assert isinstance(detector.annotator_, Oracle)
+
+
+def test_an_annotator_that_abstains_believes_nothing():
+    votes = [[0, 0, 1], [-1, -1, -1], [-1, -1, -1], [-1, -1, -1], [2, 2, 2], [1, 1, -1]] * 2
+    single = np.eye(3, dtype=int)[[0, 0, 1, 2, 2, 1] * 2]
+    labels = PartialLabels(X[:12], NAMES, single, votes=votes)
+    expected = [True, False, False, False, True, True] * 2
+    detector = LabelMatchDetector().fit(labels)
+    assert_array_equal(detector.clean_mask_, expected)
+    assert_allclose(detector.clean_score_, [2 / 3, 1 / 3, 1 / 3, 1 / 3, 1, 1] * 2)
+    cleaner = CLIPCleanerDetector(clean_threshold=0, random_state=0).fit(labels)
+    assert not cleaner.clean_mask_[1:4].any() and not cleaner.clean_mask_[7:10].any()
+    assert cleaner.clean_mask_.any()
 
 
 def test_labels_need_not_name_every_class_of_the_annotator():
@@ -278,6 +292,49 @@ def test_labels_need_not_name_every_class_of_the_annotator():
     turned = PartialLabels(ROWS, ["cat", "ant"], [[0, 1], [1, 0], [1, 0], [1, 1]])
     detector.fit(turned)
     assert_allclose(detector.clean_score_, [0.7, 0.3, 0.6, 0])  # all candidates: no label
+
+
+@pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist, sp.csr_array])
+def test_columns_of_a_matrix_are_classes_of_the_annotator(convert):
+    matrix = convert(np.eye(4, dtype=int)[[3, 1, 2, 0]])  # ant, cat, bee, dog
+    by_name = LabelMatchDetector(TURNED).fit(ROWS, ["ant", "cat", "bee", "dog"])
+    detector = LabelMatchDetector(TURNED).fit(ROWS, matrix)
+    assert_array_equal(detector.clean_score_, by_name.clean_score_)
+    assert_array_equal(detector.score_noise(ROWS, matrix), detector.noise_score_)
+    by_number = LabelMatchDetector(Oracle(range(4), TURNED.proba)).fit(ROWS, matrix)
+    assert_array_equal(by_number.clean_score_, by_name.clean_score_)
+    for classes in ([2, 0, 3, 1], [1, 2, 3, 4]):
+        numbered = LabelMatchDetector(Oracle(classes, TURNED.proba))
+        for method in (numbered.fit, numbered.fit(ROWS, classes).score_noise):
+            with pytest.raises(ValueError, match=r"0 to 3, but .* has the classes .*name the col"):
+                method(ROWS, matrix)
+    with pytest.raises(ValueError, match="y has 4 columns, but the annotator has 3 classes"):
+        LabelMatchDetector(Oracle(range(3), SCORES)).fit(ROWS, matrix)
+
+
+def test_the_labels_may_be_of_one_class():
+    detector = LabelMatchDetector(TURNED).fit(ROWS, ["ant", "ant", "-1", "ant"])
+    assert_allclose(detector.clean_score_, [0.7, 0.1, 0, 0])
+    assert_array_equal(detector.clean_mask_, [True, False, False, False])
+    with pytest.raises(ValueError, match="all labels are of one class; use LabelMatchDetector"):
+        CLIPCleanerDetector(TURNED).fit(ROWS, ["ant"] * 4)
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        LabelMatchDetector(Oracle(["ant"], np.ones((4, 1)))).fit(ROWS, ["ant"] * 4)
+
+
+@pytest.mark.parametrize(
+    "detector", [LabelMatchDetector(), CLIPCleanerDetector(random_state=0)], ids=type
+)
+def test_fitting_the_annotator_again_has_no_effect(detector):
+    annotator = Oracle(["dog", "cat", "bee", "ant"], TURNED.proba)
+    detector = clone(detector).set_params(annotator=annotator)
+    y = ["ant", "cat", "bee", "dog"]
+    before = detector.fit(ROWS, y).score_noise(ROWS, y)
+    annotator.classes_, annotator.proba = annotator.classes_[::-1], annotator.proba[::-1]
+    assert_array_equal(detector.score_noise(ROWS, y), before)
+    detector.annotator_.classes_ = annotator.classes_  # as where the copy wraps what is fitted
+    with pytest.raises(ValueError, match="fitted again, with other classes"):
+        detector.score_noise(ROWS, y)
 
 
 def test_scores_are_matched_by_name():
@@ -327,10 +384,17 @@ def test_annotators_that_do_not_suit():
     y = ["ant", "cat", "bee", "dog"]
     with pytest.raises(ValueError, match="KNeighborsClassifier, has no classes_"):
         LabelMatchDetector(KNeighborsClassifier()).fit(ROWS, y)
+    conformal = ConformalPartialAnnotator(VLMPartialAnnotator(["ant", "bee"], vlm=FeatureVLM()))
+    with pytest.raises(ValueError, match=r"Conformal.* has no classes_.*FrozenEstimator"):
+        LabelMatchDetector(conformal).fit(ROWS, y)
+    with pytest.raises(ValueError, match="dimensions"):  # an error of fit itself stays as it is
+        LabelMatchDetector(VLMPartialAnnotator(["ant", "bee"], vlm=ColourVLM())).fit(ROWS, y)
     with pytest.raises(ValueError, match="needs the annotator's opinion"):
         LabelMatchDetector().fit(ROWS, y)
-    with pytest.raises(ValueError, match="which the annotator does not know"):
-        LabelMatchDetector(TURNED).fit(ROWS, np.eye(4))
+    with pytest.raises(ValueError, match=r"row 1 has the unknown class 'cta'\. Did you mean 'cat'"):
+        LabelMatchDetector(TURNED).fit(ROWS, ["ant", "cta", "bee", "dog"])
+    with pytest.raises(ValueError, match="class 'fox', which the annotator does not know"):
+        LabelMatchDetector(TURNED).fit(ROWS, PartialLabels.from_sets([["fox"]] * 3 + [["ant"]]))
     with pytest.raises(ValueError, match=r"returned the shape \(4, 3\) for 4 samples and 4"):
         LabelMatchDetector(Oracle(TURNED.classes_, np.ones((4, 3)))).fit(ROWS, y)
     with pytest.raises(ValueError, match="NaN"):
@@ -338,15 +402,17 @@ def test_annotators_that_do_not_suit():
     with pytest.raises(ValueError, match="rows 0, 1, 2, 3 they are negative"):
         LabelMatchDetector(Oracle(TURNED.classes_, -np.ones((4, 4)))).fit(ROWS, y)
     bare = PartialLabels(None, NAMES, SETS, scores=SCORES)
-    with pytest.raises(ValueError, match="carry no samples for the annotator"):
+    with pytest.raises(ValueError, match="PartialLabels that carry no samples"):
         LabelMatchDetector(Oracle(NAMES, SCORES)).fit(bare)
     with pytest.raises(ValueError, match="pass features as X and the PartialLabels as y"):
         CLIPCleanerDetector().fit(bare)
+    with pytest.raises(ValueError, match="annotator needs samples, but X is None"):
+        LabelMatchDetector(TURNED).fit(None, y)
     detector = LabelMatchDetector().fit(bare)
     with pytest.raises(ValueError, match="needs the annotator's opinion"):
         detector.predict_proba(X)
     detector.set_params(annotator=TURNED).fit(ROWS, y)
-    with pytest.raises(ValueError, match="carry no samples for the annotator"):
+    with pytest.raises(ValueError, match="PartialLabels that carry no samples"):
         detector.predict_proba(bare)
 
 
@@ -403,6 +469,25 @@ def test_small_loss_by_hand():
     assert stricter.fit(X, NOISY).clean_mask_.sum() < detector.clean_mask_.sum()
     whole = LogisticRegression().fit(X, NOISY)
     assert_allclose(detector.predict_proba(X), whole.predict_proba(X))
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
+def test_small_loss_of_a_label_that_no_other_row_has():
+    X, truth = make_blobs(200, n_features=5, centers=4, random_state=0)
+    rng = np.random.default_rng(0)
+    wrong = rng.random(200) < 0.4
+    noisy = np.where(wrong, (truth + rng.integers(1, 4, 200)) % 4, truth)
+    typo = np.where(np.arange(200) == 3, 9, noisy)
+    detector = SmallLossDetector(random_state=0)
+    precision = [(~wrong[4:])[detector.fit(X, y).clean_mask_[4:]].mean() for y in (noisy, typo)]
+    assert precision[0] > 0.8
+    assert abs(precision[1] - precision[0]) < 0.05
+    assert (detector.clean_mask_[3], detector.clean_score_[3]) == (False, 0)
+
+
+def test_small_loss_of_too_few_rows():
+    with pytest.raises(ValueError, match="cv=3 cannot split the 2 rows with a label, so set cv"):
+        SmallLossDetector().fit(X[:2], [0, 1])
 
 
 def test_small_loss_of_sets_gains_by_rounds():

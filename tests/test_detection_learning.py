@@ -8,6 +8,7 @@ import pytest
 from fakes import ColourVLM
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -23,6 +24,7 @@ from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll._neural import _base
 from sklearn_npll._neural._checkpoint import save_checkpoint
 from sklearn_npll.baselines import CCClassifier, PLKNeighborsClassifier
+from sklearn_npll.coreg._division import agree_with_mask
 from sklearn_npll.detection import (
     DeFTClassifier,
     LabelMatchDetector,
@@ -188,6 +190,27 @@ def test_parameters_of_both_parts_are_searched():
         DeFTClassifier(NeighborVoteDetector(0), KNeighborsClassifier()).fit(LABELS)
 
 
+def test_a_matrix_and_an_annotator_with_names():
+    class Named(BaseEstimator):
+        def fit(self, X):
+            self.classes_ = NAMES[::-1]
+            return self
+
+        def predict_proba(self, X):
+            return np.full((len(X), 3), [0.6, 0.3, 0.1])
+
+    matrix = np.eye(3, dtype=int)[[0, 1, 2, 0, 1, 2]]  # cat, bee, ant, cat, bee, ant
+    clf = DeFTClassifier(LabelMatchDetector(Named()), Recorder(), min_per_class=0)
+    clf.fit(DATA, matrix)
+    assert_array_equal(clf.classes_, NAMES[::-1])
+    assert_array_equal(clf.estimator_.seen_[1], ["cat", "cat"])
+    with pytest.raises(ValueError, match="class 0, which the annotator does not know"):
+        coreg(division=LabelMatchDetector(Named())).fit(DATA, matrix)
+    named = PartialLabels.from_candidates(matrix, classes=NAMES[::-1])
+    found = coreg(division=LabelMatchDetector(Named()), max_epochs=3).fit(DATA, named)
+    assert_allclose(found.clean_probability_, [0.6, 0.3, 0.1] * 2)
+
+
 def test_names_of_features():
     frame = pd.DataFrame(X, columns=["width", "height"])
     clf = DeFTClassifier(VOTE, LogisticRegression()).fit(frame, NOISY)
@@ -196,6 +219,13 @@ def test_names_of_features():
         clf.predict(frame[["height", "width"]])
     with pytest.raises(ValueError, match="carry no samples"):
         clf.predict(PartialLabels(None, NAMES, SETS))
+    by_name = make_column_transformer(("passthrough", ["height"]))
+    piped = DeFTClassifier(VOTE, make_pipeline(by_name, LogisticRegression()))
+    alone = DeFTClassifier(VOTE, LogisticRegression()).fit(X, NOISY).kept_mask_
+    on_height = LogisticRegression().fit(X[alone, 1:], NOISY[alone])
+    for labels in ((frame, NOISY), (PartialLabels(frame, range(3), np.eye(3)[NOISY]),)):
+        proba = piped.fit(*labels).predict_proba(labels[0])
+        assert_allclose(proba, on_height.predict_proba(X[:, 1:]))
 
 
 def test_images():
@@ -234,24 +264,52 @@ def divided():
 
 
 def test_a_detector_divides(divided):
-    score = clone(VOTE).fit(LABELS).clean_score_
-    assert_allclose(divided.clean_probability_, score)
+    detector = clone(VOTE).fit(LABELS)
+    score, mask = detector.clean_score_, detector.clean_mask_
+    apart = (score > 0.5) != mask
+    assert_allclose(divided.clean_probability_[~apart], score[~apart])
+    assert_array_equal(divided.clean_probability_ > 0.5, mask)
     assert (score[5], score[7]) == (1, 0)
     sizes = [row["partial_size"] for row in divided.history_ if "partial_size" in row]
-    assert sizes == [np.count_nonzero(score > 0.5)] * 4
+    assert sizes == [np.count_nonzero(mask)] * 4
     assert np.isnan(divided.history_[-1]["mixture_means"]).all()
     assert not hasattr(divided.division, "clean_score_")  # a clone was fitted
     assert divided.score(X, NAMES[T]) > 0.9
 
 
-def test_the_rows_known_and_without_a_label_are_settled():
-    class Half(Given):
-        def fit(self, X, y=None):
-            super().fit(X, y)
-            self.clean_score_ = np.full(len(X), 0.25)
-            return self
+class Quarter(Given):
+    """A detector whose scores are 1/4, and which believes a number of rows."""
 
-    found = coreg(division=Half()).fit(LABELS).clean_probability_
+    def fit(self, X, y=None):
+        super().fit(X, y)
+        self.clean_score_ = np.full(len(X), 0.25)
+        self.clean_mask_ = np.arange(len(X)) < self.threshold
+        return self
+
+
+def test_scores_agree_with_the_mask_by_hand():
+    score = np.array([0.2, 0.9, 0.2, 0.9, 0.6], dtype=np.float32)
+    mask = np.array([True, True, False, False, True])
+    above = np.nextafter(np.float32(0.6), np.float32(1))
+    expected = np.array([above, 0.9, 0.2, 0.6, above], dtype=np.float32)
+    found = agree_with_mask(score, mask, 0.6)
+    assert_array_equal(found, expected)
+    assert found.dtype == np.float32
+
+
+def test_the_mask_of_a_detector_decides():
+    clf = coreg(division=Quarter(40), clean_threshold=0.3).fit(LABELS)
+    assert [r["partial_size"] for r in clf.history_ if "partial_size" in r] == [39] * 4  # not row 7
+    believed = np.delete(clf.clean_probability_[:40], [5, 7])
+    assert_allclose(believed, 0.3, rtol=1e-6)
+    assert (believed > np.float32(0.3)).all()
+    assert_array_equal(clf.clean_probability_[40:], 0.25)
+
+
+def test_the_rows_known_and_without_a_label_are_settled():
+    with pytest.warns(UserWarning, match="Quarter believes 1 of 90 rows, too few") as caught:
+        found = coreg(division=Quarter(0)).fit(LABELS).clean_probability_
+    assert caught[0].filename == __file__
     assert (found[5], found[7]) == (1, 0)
     assert_array_equal(np.delete(found, [5, 7]), 0.25)
 

@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_npll._candidate_rows import fit_on_candidates, weight_name
 from sklearn_npll._inputs import Problem
 from sklearn_npll.detection._base import align_classes
 from sklearn_npll.detection._rules import (
@@ -20,10 +21,11 @@ from sklearn_npll.detection._rules import (
     candidate_loss,
     candidate_mass,
     consistency,
+    has_opinion,
     label_match,
     neighbor_votes,
 )
-from sklearn_npll.detection._training import cross_val_proba, fit_on_candidates, weight_name
+from sklearn_npll.detection._training import cross_val_proba
 
 NAMES = np.array(["ant", "bee", "cat"])
 
@@ -42,6 +44,12 @@ def test_rules_of_a_set():
     assert_allclose(consistency(PROBA, CANDIDATES), [1, 3 / 7, 1])
     assert_array_equal(best_candidate(PROBA, CANDIDATES), [0, 1, 1])
     assert_array_equal(label_match(PROBA, CANDIDATES), [True, False, False])  # first of a tie wins
+    # all equal: no opinion, and a rounding error is none
+    uniform = np.array([[1 / 3] * 3, [1 / 3 + 1e-8, 1 / 3, 1 / 3], [0.34, 0.33, 0.33]])
+    assert_array_equal(has_opinion(uniform), [False, False, True])
+    first = sets([1, 0, 0], [1, 0, 0], [1, 0, 0])
+    assert_array_equal(label_match(uniform, first), [False, False, True])
+    assert_array_equal(consistency(uniform, first), [0, 0, 1])
     nothing = np.array([[0.0, 1.0]])
     assert_allclose(candidate_loss(nothing, sets([1, 0])), 8 * np.log(10))
     assert best_candidate(np.zeros((1, 3)), sets([0, 0, 1])) == [2]
@@ -110,18 +118,37 @@ def test_weights_of_candidates_are_sample_weights():
     assert weight_name(nested) == "pipeline__gaussiannb__sample_weight"
     fit_on_candidates(nested, data, weights)
     fit_on_candidates(KNeighborsClassifier(1), data, np.eye(2)[[0, 1, 0, 1]])  # needs no weights
+    some = weights * [[1], [0], [1], [1]]
+    assert_array_equal(fit_on_candidates(GaussianNB(), data, some).class_count_, [1.25, 1.75])
     with pytest.raises(ValueError, match="KNeighborsClassifier has no sample_weight"):
         fit_on_candidates(KNeighborsClassifier(1), data, weights)
 
 
 def test_rows_are_predicted_by_others():
     data, labels = np.arange(6.0)[:, None], np.array([0, 1, 0, 1, 0, 1])
-    proba, weights = cross_val_proba(KNeighborsClassifier(1), data, np.eye(2)[labels], KFold(6))
+    proba, weights, judged = cross_val_proba(
+        KNeighborsClassifier(1), data, np.eye(2)[labels], KFold(6)
+    )
+    assert judged.all()  # though the probability of each label is 0
     # the nearest other row is of the other class
     assert_array_equal(proba.argmax(axis=1), 1 - labels)
     assert_array_equal(weights, np.eye(2)[labels])
     with pytest.raises(ValueError, match="exactly one test set"):
         cross_val_proba(GaussianNB(), data, np.eye(2)[labels], ShuffleSplit(2, random_state=0))
+    with pytest.raises(ValueError, match=r"cv=7 cannot split the 6 rows .* set cv.*n_splits=7"):
+        cross_val_proba(GaussianNB(), data, np.eye(2)[labels], 7)
+
+
+def test_rows_with_a_label_that_others_do_not_have_are_not_judged():
+    data = np.arange(6.0)[:, None]
+    weights = np.eye(3)[[0, 1, 0, 1, 0, 2]]
+    weights[4] = [0.5, 0, 0.5]
+    estimator = LogisticRegression()
+    assert_array_equal(cross_val_proba(estimator, data, weights, KFold(6))[2], True)
+    weights[4] = [1, 0, 0]
+    proba, _, judged = cross_val_proba(estimator, data, weights, KFold(6))
+    assert_array_equal(judged, [True] * 5 + [False])
+    assert proba[5, 2] == 0
 
 
 def test_rounds_weight_candidates_by_predictions():
@@ -130,8 +157,8 @@ def test_rounds_weight_candidates_by_predictions():
     candidates = np.column_stack([candidates, np.zeros(40, dtype=bool)])
     candidates[::2, 2] = True  # a class that is never alone
     start = candidates / candidates.sum(axis=1, keepdims=True)
-    first, _ = cross_val_proba(LogisticRegression(), data, start, 2)
-    last, weights = cross_val_proba(LogisticRegression(), data, start, 2, n_rounds=5)
+    first, *_ = cross_val_proba(LogisticRegression(), data, start, 2)
+    last, weights, _ = cross_val_proba(LogisticRegression(), data, start, 2, n_rounds=5)
     assert last[:, 2].mean() < first[:, 2].mean() / 2
     assert_allclose(weights[::2].sum(axis=1), 1)
     assert_array_equal(weights > 0, candidates)

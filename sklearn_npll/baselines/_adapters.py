@@ -3,8 +3,9 @@
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
+from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, StrOptions, fit_context
 from .._evidence import annotator_shares
 from .._inputs import check_features, check_problem
@@ -66,7 +67,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
         most votes where there are no scores, or a random one. "unanimous" labels only rows with a
         single candidate, "known" only those that a human vouched for. "soft" repeats a row for
         each of its candidates, with the candidate's share in the scores, votes or number of
-        candidates as its `sample_weight`.
+        candidates as its `sample_weight`, which may be that of the last step of a pipeline.
     random_state : int, RandomState instance or None, default=None
         Draws among candidates that are equally good in "best". The classifier's own random numbers
         are set in `estimator`.
@@ -100,7 +101,8 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
     -----
     Unlabelled rows are passed as -1. A classifier that takes -1 for a class, as supervised ones do,
     is trained again without these rows. A row in which every class is a candidate is unlabelled,
-    unless scores or votes prefer a class and `labels` is "best" or "soft".
+    unless scores or votes prefer a class and `labels` is "best" or "soft". The rows that "soft"
+    repeats are a dense copy: memory is that of the samples times the mean size of the sets.
 
     `LabelSpreading` and `LabelPropagation` compare all pairs of samples, in memory that grows with
     their square, unless told to look at neighbours only by ``kernel="knn"``.
@@ -163,8 +165,8 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
         ------
         ValueError
             If X or y are malformed, X holds images, there are fewer than two classes or samples,
-            fewer than two classes are left as labels, or `labels` is "soft" and the estimator's
-            ``fit`` has no `sample_weight`.
+            fewer than two classes are left as labels, or `labels` is "soft", a row has several
+            candidates and the estimator's ``fit`` has no `sample_weight`.
         """
         problem = check_problem(X, y, full=self.labels in ("best", "soft"))
         data = check_features(self, problem.data, True, [np.float64, np.float32])
@@ -182,7 +184,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
         if self.labels == "soft":
             self.pseudo_labels_ = np.where(codes[:, None] >= 0, soft_labels(labels), 0.0)
             self._check_number(np.count_nonzero(self.pseudo_labels_.any(axis=0)))
-            self._fit_soft(data)
+            self.estimator_ = fit_on_candidates(self.estimator, data, self.pseudo_labels_)
         else:
             self._check_number(len(np.unique(codes[codes >= 0])))
             self._fit_hard(data, codes)
@@ -203,17 +205,6 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
         if -1 in self.estimator_.classes_:  # no semi-supervised learner
             labelled = codes >= 0
             self.estimator_ = clone(self.estimator).fit(data[labelled], codes[labelled])
-
-    def _fit_soft(self, data):
-        if not has_fit_parameter(self.estimator, "sample_weight"):
-            raise ValueError(
-                'labels="soft" weights the candidates, but fit of '
-                f"{type(self.estimator).__name__} has no sample_weight; choose another estimator "
-                'or labels="best"'
-            )
-        rows, codes = np.nonzero(self.pseudo_labels_)
-        weights = self.pseudo_labels_[rows, codes]
-        self.estimator_ = clone(self.estimator).fit(data[rows], codes, sample_weight=weights)
 
     @available_if(_estimator_has_predict_proba)
     def predict_proba(self, X):

@@ -5,13 +5,11 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn import config_context
-from sklearn.base import clone
 
 from .._compat import HasMethods, Interval, StrOptions
 from .._evidence import annotator_shares, are_probabilities
 from .._neural._base import PairClassifier, learner
-from .._partial_labels import PartialLabels
+from ._division import detected_clean_probability
 from ._net import CoRegNet
 
 # Share of the classes that must effectively be named for the classes to be taken as balanced.
@@ -115,40 +113,6 @@ def resolve_prior(prior, labels, candidates):
     return prior / prior.sum()
 
 
-def detected_clean_probability(detector, problem):
-    """Return the clean scores of a clone of a detector that is fitted to a checked problem.
-
-    Parameters
-    ----------
-    detector : estimator
-    problem : Problem
-
-    Returns
-    -------
-    ndarray of float32 of shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        If it leaves no ``clean_score_`` in [0, 1] for each row.
-    """
-    classes = problem.classes
-    if -1 in classes.tolist():  # the negative class of two, which PartialLabels do not take
-        X, y = problem.data, classes[problem.candidates.argmax(1)]
-    else:
-        parts = {"scores": problem.scores, "votes": problem.votes, "known": problem.known}
-        X, y = PartialLabels(problem.data, classes, problem.candidates, **parts), None
-    with config_context(skip_parameter_validation=False):  # the detector's are the user's
-        detector = clone(detector).fit(X, y)
-    clean = np.asarray(getattr(detector, "clean_score_", None), dtype=np.float32)
-    if clean.shape != (len(problem.candidates),) or not ((clean >= 0) & (clean <= 1)).all():
-        raise ValueError(
-            f"division={type(detector).__name__} must be a detector whose fit leaves clean_score_, "
-            f"a probability for each of {len(problem.candidates)} rows"
-        )
-    return clean
-
-
 @learner
 class CoRegClassifier(PairClassifier):
     """Classifier that learns from candidate labels, of which some miss the true label.
@@ -192,10 +156,13 @@ shape (n_classes,) or None, default="auto"
     division : "mixture" or object, default="mixture"
         Where clean probabilities come from. "mixture": in every epoch from a mixture of two
         Gaussians on the losses of each network. Otherwise a detector, an estimator with
-        ``fit(X, y)`` and ``clean_score_`` such as those of `sklearn_npll.detection`, a clone of
-        which is fitted once, before the warm-up. Its own random numbers are set in the detector.
+        ``fit(X, y)``, ``clean_mask_`` and ``clean_score_`` such as those of
+        `sklearn_npll.detection`, a clone of which is fitted once, before the warm-up. Its own
+        random numbers are set in the detector. If its annotator has names for classes, so must the
+        candidates, as those of a `PartialLabels`.
     clean_threshold : float, default=0.5
-        Clean probability above which a sample joins the partial split.
+        Clean probability above which a sample joins the partial split. A detector's mask decides by
+        itself: its scores are clipped so that those of the mask alone are above.
     co_labelling : {"peer", "own"}, default="peer"
         Whose division trains a network: the other's, or its own (an ablation).
     n_weak_views : int, default=2
@@ -290,7 +257,7 @@ shape (n_classes,) or None, default="auto"
         networks.
     clean_probability_ : ndarray of shape (n_samples,)
         Probability that the candidates hold the true label: the mean of both networks, or the
-        detector's.
+        detector's score, clipped at `clean_threshold` to agree with its mask.
 
     See Also
     --------
@@ -472,7 +439,7 @@ shape (n_classes,) or None, default="auto"
         if isinstance(training.prior, np.ndarray):
             training.prior = torch.from_numpy(training.prior).to(device)
         if not isinstance(self.division, str):
-            clean = detected_clean_probability(self.division, problem)
+            clean = detected_clean_probability(self.division, problem, self.clean_threshold)
             training.clean = torch.from_numpy(clean).to(device)
         return training
 

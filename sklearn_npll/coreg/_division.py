@@ -8,8 +8,12 @@ import warnings
 
 import numpy as np
 import torch
+from sklearn import config_context
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+
+from .._partial_labels import PartialLabels
 
 EPS = 1e-8
 
@@ -165,3 +169,75 @@ def update_prototypes(prototypes, projection, label, momentum):
     weighted = (1 - momentum) * momentum**still_to_come * projection
     updated = momentum ** count[:, None] * prototypes + onehot.T @ weighted
     return torch.nn.functional.normalize(updated, dim=1)
+
+
+def agree_with_mask(score, mask, threshold):
+    """Bring clean scores to the side of a threshold on which a detector's mask has them.
+
+    A detector may decide by another rule than its score, such as by the most probable class.
+
+    Parameters
+    ----------
+    score : ndarray of float32 of shape (n,)
+        In [0, 1].
+    mask : bool ndarray of shape (n,)
+    threshold : float
+        In [0, 1).
+
+    Returns
+    -------
+    ndarray of float32 of shape (n,)
+        The scores, but in rows of the mask at least the next number above the threshold, and at
+        most the threshold in the others.
+    """
+    threshold = np.float32(threshold)
+    above = np.nextafter(threshold, np.float32(1))
+    return np.where(mask, np.maximum(score, above), np.minimum(score, threshold))
+
+
+def detected_clean_probability(detector, problem, threshold):
+    """Return the clean probabilities by a clone of a detector, fitted to a checked problem.
+
+    Parameters
+    ----------
+    detector : estimator
+    problem : Problem
+    threshold : float
+        What the probabilities of the rows that the detector believes exceed.
+
+    Returns
+    -------
+    ndarray of float32 of shape (n_samples,)
+        The detector's scores, in agreement with its mask.
+
+    Raises
+    ------
+    ValueError
+        If it leaves no ``clean_score_`` in [0, 1] or no bool ``clean_mask_`` for each row.
+    """
+    classes = problem.classes
+    if -1 in classes.tolist():  # the negative class of two, which PartialLabels do not take
+        X, y = problem.data, classes[problem.candidates.argmax(1)]
+    else:
+        parts = {"scores": problem.scores, "votes": problem.votes, "known": problem.known}
+        X, y = PartialLabels(problem.data, classes, problem.candidates, **parts), None
+    with config_context(skip_parameter_validation=False):  # the detector's are the user's
+        detector = clone(detector).fit(X, y)
+    n_samples = len(problem.candidates)
+    score = np.asarray(getattr(detector, "clean_score_", None), dtype=np.float32)
+    mask = np.asarray(getattr(detector, "clean_mask_", None))
+    are_scores = score.shape == (n_samples,) and ((score >= 0) & (score <= 1)).all()
+    if not are_scores or mask.shape != (n_samples,) or mask.dtype != bool:
+        raise ValueError(
+            f"division={type(detector).__name__} must be a detector whose fit leaves clean_score_, "
+            f"a probability, and clean_mask_, a bool, for each of {n_samples} rows"
+        )
+    believed = np.count_nonzero((mask | problem.known) & ~problem.candidates.all(axis=1))
+    if believed < 2:
+        warnings.warn(
+            f"division={type(detector).__name__} believes {believed} of {n_samples} rows, too few "
+            "for a partial split, so every epoch trains as in the warm-up",
+            UserWarning,
+            stacklevel=5,  # the caller of fit
+        )
+    return agree_with_mask(score, mask, threshold)

@@ -1,5 +1,6 @@
 """Detectors that ask the annotator: label match and CLIPCleaner."""
 
+import copy
 from numbers import Real
 
 import numpy as np
@@ -7,13 +8,14 @@ from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import assert_all_finite, check_random_state
 
+from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, Interval
 from .._evidence import annotator_shares
 from .._images import check_collection, check_not_empty, is_image_data, n_images
 from .._inputs import Problem, check_features
 from .._partial_labels import PartialLabels
 from ..baselines._classic import restrict
-from ._base import BaseNoiseDetector, align_classes
+from ._base import BaseNoiseDetector, align_classes, check_among
 from ._rules import (
     LossMixture,
     add_best,
@@ -23,38 +25,58 @@ from ._rules import (
     consistency,
     label_match,
 )
-from ._training import cross_val_proba, fit_on_candidates, predict_columns
+from ._training import cross_val_proba, predict_columns
 
 
-def fitted_annotator(annotator, data):
-    """Return an annotator that has classes: itself, or a clone fitted on samples alone.
+def fitted_annotator(annotator, X):
+    """Return an annotator that has classes: a copy, or a clone fitted on samples alone.
 
     Parameters
     ----------
     annotator : object with predict_proba
-    data : samples
+    X : PartialLabels or samples
+        Samples to fit on.
 
     Returns
     -------
     object
+        Shallow copy of one that is fitted, as fitting the annotator again later, with other
+        classes, is to have no effect on who took it.
 
     Raises
     ------
     ValueError
         If it would have to be fitted on labels.
     """
-    if data is None:
-        raise ValueError("these PartialLabels carry no samples for the annotator (data is None)")
+    check_collection(X)
+    data = annotator_samples(X)
     if hasattr(annotator, "classes_"):
-        return annotator
-    name = type(annotator).__name__
+        return copy.copy(annotator)
+    needs_labels = (
+        f"the annotator, a {type(annotator).__name__}, has no classes_: one that learns from "
+        "labels must have been fitted before, on other labels than those it is to judge, and comes "
+        "through a clone, as DeFTClassifier and CoRegClassifier make it, only inside "
+        "sklearn.frozen.FrozenEstimator"
+    )
     if is_classifier(annotator) or not hasattr(annotator, "fit"):
+        raise ValueError(needs_labels)
+    try:
+        return clone(annotator).fit(data)
+    except ValueError as error:
+        if "requires y to be passed" not in str(error):  # what scikit-learn's checks ask for
+            raise
+        raise ValueError(needs_labels) from error
+
+
+def annotator_samples(X):
+    """Return the samples of X, a PartialLabels or samples, which an annotator is to see."""
+    data = X.data if isinstance(X, PartialLabels) else X
+    if data is None:
         raise ValueError(
-            f"the annotator, a {name}, has no classes_: a classifier must have been fitted before, "
-            "on other labels than those it is to judge, and comes through a clone only inside "
-            "sklearn.frozen.FrozenEstimator"
+            "the annotator needs samples, but X is None, or PartialLabels that carry no samples "
+            "(data is None)"
         )
-    return clone(annotator).fit(data)
+    return data
 
 
 class AnnotatorDetector(BaseNoiseDetector):
@@ -68,12 +90,11 @@ class AnnotatorDetector(BaseNoiseDetector):
     _parameter_constraints: dict = {"annotator": [HasMethods(["predict_proba"]), None]}
 
     def _check_problem(self, X, y):
-        problem = super()._check_problem(X, y)
         if self.annotator is None:
             vars(self).pop("annotator_", None)  # of an earlier fit
-            return problem
-        self.annotator_ = fitted_annotator(self.annotator, problem.data)
-        return align_classes(problem, np.asarray(self.annotator_.classes_), "the annotator")
+            return super()._check_problem(X, y)
+        self.annotator_ = fitted_annotator(self.annotator, X)
+        return check_among(X, y, np.asarray(self.annotator_.classes_), "the annotator")
 
     def _check_samples(self, data, reset):
         """Check what may be images, features or, with scores, nothing at all."""
@@ -92,6 +113,11 @@ class AnnotatorDetector(BaseNoiseDetector):
         """Return the annotator's probabilities (n, C), in the order of its classes."""
         n_classes = len(self.classes_)
         if hasattr(self, "annotator_"):
+            if np.asarray(self.annotator_.classes_).tolist() != self.classes_.tolist():
+                raise ValueError(
+                    "the annotator has been fitted again, with other classes than when "
+                    f"{type(self).__name__} was: fit the detector again, too"
+                )
             scores = np.asarray(self.annotator_.predict_proba(data))
             if scores.shape != (n_images(data), n_classes):
                 raise ValueError(
@@ -114,7 +140,7 @@ class AnnotatorDetector(BaseNoiseDetector):
             labels, X = X, X.data
         self._check_samples(X, reset=False)
         if hasattr(self, "annotator_"):
-            fitted_annotator(self.annotator_, X)  # which wants samples
+            X = annotator_samples(X)
         elif labels is not None:
             parts = (labels.toarray(), labels.known, labels.scores, labels.votes)
             problem = Problem(X, labels.classes, *parts)
@@ -135,8 +161,10 @@ class LabelMatchDetector(AnnotatorDetector):
     annotator : object or None, default=None
         Anything with ``predict_proba(X)`` and ``classes_``, such as a `VLMPartialAnnotator` or a
         classifier trained on other data. One that is not fitted is cloned and fitted on the samples
-        alone, which suits the `VLMPartialAnnotator`; one that is fitted is used as it is. None uses
-        the scores, or else the votes, of the `PartialLabels` given as X or y.
+        alone, which suits the `VLMPartialAnnotator`; one that is fitted is used as it is, by a
+        shallow copy. `DeFTClassifier` and `CoRegClassifier` clone, so give them one that learns
+        from labels inside :class:`~sklearn.frozen.FrozenEstimator`. None uses the scores, or else
+        the votes, of the `PartialLabels` given as X or y.
 
     Attributes
     ----------
@@ -166,6 +194,9 @@ class LabelMatchDetector(AnnotatorDetector):
     -----
     Labels made by the annotator itself always agree with it: candidates that hold its most probable
     class are all found clean. The detector is for labels from elsewhere, such as humans or the web.
+
+    Of several most probable classes the first counts. But where the annotator finds all classes
+    equally probable, as where it abstained, it has no opinion, and no label is clean.
 
     References
     ----------
@@ -211,8 +242,10 @@ class CLIPCleanerDetector(AnnotatorDetector):
     annotator : object or None, default=None
         Anything with ``predict_proba(X)`` and ``classes_``, such as a `VLMPartialAnnotator` or a
         classifier trained on other data. One that is not fitted is cloned and fitted on the samples
-        alone, which suits the `VLMPartialAnnotator`; one that is fitted is used as it is. None uses
-        the scores, or else the votes, of the `PartialLabels` given as X or y.
+        alone, which suits the `VLMPartialAnnotator`; one that is fitted is used as it is, by a
+        shallow copy. `DeFTClassifier` and `CoRegClassifier` clone, so give them one that learns
+        from labels inside :class:`~sklearn.frozen.FrozenEstimator`. None uses the scores, or else
+        the votes, of the `PartialLabels` given as X or y.
     estimator : classifier or None, default=None
         The classifier, which needs ``predict_proba`` and, for sets of several candidates,
         `sample_weight`. None is logistic regression with balanced classes. It is trained on the
@@ -262,10 +295,15 @@ class CLIPCleanerDetector(AnnotatorDetector):
     The published method is for single labels. With several candidates, the probability of a label
     is the sum over the candidates, and the class of a row, within which losses are compared, is the
     candidate that the model in question finds most probable. The classifier learns from a row for
-    each candidate, weighted by its share in the annotator's probabilities.
+    each candidate, weighted by its share in the annotator's probabilities, of which it is given a
+    dense copy: memory is that of the samples times the mean size of the sets.
 
-    How classes are described to a vision-language model is up to the annotator. `predict_proba`
-    returns the mean of both models.
+    A model that finds all classes equally probable has no opinion: the ratio of such a row is 0.
+
+    How classes are described to a vision-language model is up to the annotator, and so is the
+    temperature of its probabilities: the published one, 0.07 on cosine similarities, is less sharp
+    than that of most models, 0.01. The sharper, the more labels fail the test of the ratio.
+    `predict_proba` returns the mean of both models.
 
     References
     ----------
@@ -325,11 +363,16 @@ class CLIPCleanerDetector(AnnotatorDetector):
         if estimator is None:
             estimator = LogisticRegression(class_weight="balanced", max_iter=1000)
         weights = restrict(zero_shot, candidates)
+        if np.count_nonzero(weights.any(axis=0)) < 2:
+            raise ValueError(
+                "CLIPCleanerDetector trains a classifier, but all labels are of one class; use "
+                "LabelMatchDetector, which only asks the annotator"
+            )
         self.estimator_ = fit_on_candidates(estimator, features, weights)
         if self.cv is None:
             learnt = predict_columns(self.estimator_, features, len(self.classes_))
         else:
-            learnt, _ = cross_val_proba(estimator, features, weights, self.cv)
+            learnt, *_ = cross_val_proba(estimator, features, weights, self.cv)
         self._mixtures = [
             _fit_class_mixtures(proba, candidates, rng) for proba in (zero_shot, learnt)
         ]

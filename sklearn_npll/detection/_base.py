@@ -1,6 +1,7 @@
 """What all detectors of noisy labels share: input, attributes, scores of new rows, resampling."""
 
 from abc import ABC, abstractmethod
+from numbers import Number
 
 import numpy as np
 from scipy import sparse as sp
@@ -15,11 +16,75 @@ from .._inputs import (
     check_features,
     check_problem,
     encode_target,
+    is_matrix,
     is_unlabelled,
 )
 from .._messages import did_you_mean
 from .._partial_labels import PartialLabels, _take
 from ._rules import candidate_mass
+
+
+def matrix_classes(n_columns, classes, owner):
+    """Return the classes of the columns of a candidate matrix that does not name them.
+
+    Names are in the owner's order. But numbers are column numbers, so they have to be in order.
+
+    Parameters
+    ----------
+    n_columns : int
+    classes : ndarray of shape (n_classes,)
+    owner : str
+        Whose classes they are, for the error message.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If `classes` are of another number, or are numbers other than 0 to n_classes - 1 in order.
+    """
+    if n_columns != len(classes):
+        raise ValueError(f"y has {n_columns} columns, but {owner} has {len(classes)} classes")
+    numbers = all(isinstance(name, Number) for name in classes.tolist())
+    if numbers and classes.tolist() != list(range(n_columns)):
+        raise ValueError(
+            f"the columns of a candidate matrix are the classes 0 to {n_columns - 1}, but "
+            f"{owner} has the classes {_few(classes)}: name the columns with "
+            "PartialLabels.from_candidates(y, classes=...)"
+        )
+    return classes
+
+
+def check_among(X, y, classes, owner):
+    """Check X and y as `check_problem` does, with labels among classes that are known before.
+
+    Parameters
+    ----------
+    X : PartialLabels, features or images
+    y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), or None
+        See `matrix_classes` for the columns of a matrix.
+    classes : ndarray of shape (n_classes,)
+    owner : str
+        Whose classes they are, for error messages.
+
+    Returns
+    -------
+    Problem
+        With these classes.
+
+    Raises
+    ------
+    ValueError
+        If X or y are malformed or there are other classes.
+    """
+    if not isinstance(X, PartialLabels) and not isinstance(y, PartialLabels) and y is not None:
+        y = y if sp.issparse(y) else _as_array(y)
+        if is_matrix(y):
+            columns = matrix_classes(y.shape[1], classes, owner)
+            y = PartialLabels.from_candidates(y, classes=columns)
+    return align_classes(check_problem(X, y, classes=classes), classes, owner)
 
 
 def align_classes(problem, classes, owner):
@@ -143,8 +208,9 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
             Samples. A `PartialLabels` brings its own samples and candidates; `y` is then ignored.
         y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
             Noisy labels, with -1 for unlabelled; or candidates: an indicator matrix, dense or CSR,
-            in which a row of ones means unlabelled, with the classes 0 to n_classes - 1. Beside
-            exactly one other number, -1 is no missing label but the negative class.
+            in which a row of ones means unlabelled, with the classes 0 to n_classes - 1 or, if the
+            annotator's are no numbers, those of the annotator in their order. Beside exactly one
+            other number, -1 is no missing label but the negative class.
 
         Returns
         -------
@@ -153,8 +219,9 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If X or y are malformed or do not suit the detector, or there are fewer than two
-            classes or samples.
+            If X or y are malformed or do not suit the detector, there are fewer than two classes or
+            samples, or y is a matrix and the annotator's classes are other numbers than 0 to
+            n_classes - 1 in order.
         """
         problem = self._check_problem(X, y)
         problem.data = self._check_samples(problem.data, reset=True)
@@ -191,7 +258,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
             Samples as in `fit`. A `PartialLabels` brings its own candidates; `y` is then ignored.
         y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
             Labels or candidates as in `fit`; the columns of a matrix are in the order of
-            `classes_`.
+            `classes_`, which are no numbers or 0 to n_classes - 1.
 
         Returns
         -------
@@ -201,7 +268,8 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If y is missing or of another length, or has a class that was not there in `fit`.
+            If y is missing or of another length, or has a class that was not there in `fit`, or is
+            a matrix and `classes_` are other numbers.
         """
         check_is_fitted(self)
         problem = self._check_new(X, y)
@@ -272,12 +340,8 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
     def _encode(self, X, y):
         n_classes = len(self.classes_)
         y = y if sp.issparse(y) else _as_array(y)
-        if y.ndim == 2 and y.shape[1] > 1:
-            if y.shape[1] != n_classes:
-                raise ValueError(
-                    f"y has {y.shape[1]} columns, but {type(self).__name__} was fitted with "
-                    f"{n_classes} classes"
-                )
+        if is_matrix(y):
+            matrix_classes(y.shape[1], self.classes_, type(self).__name__)
             candidates = PartialLabels.from_candidates(y).toarray()
         else:
             y = as_labels(y)

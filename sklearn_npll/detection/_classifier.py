@@ -9,14 +9,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .._candidate_rows import weight_name
 from .._compat import HasMethods, Interval, StrOptions, fit_context
 from .._images import check_collection, check_not_empty, is_image_data
 from .._inputs import check_features, check_problem
 from .._partial_labels import PartialLabels, _take
 from .._scoring import ScoreMixin
-from ._base import align_classes
+from ._base import check_among
 from ._rules import add_best, best_candidate
-from ._training import weight_name
 
 
 def accepts_candidates(estimator):
@@ -128,8 +128,9 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
             own samples and candidates; `y` is then ignored.
         y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
             Noisy labels, with -1 for unlabelled; or candidates: an indicator matrix, dense or CSR,
-            in which a row of ones means unlabelled, with the classes 0 to n_classes - 1. Beside
-            exactly one other number, -1 is no missing label but the negative class.
+            in which a row of ones means unlabelled, with the classes 0 to n_classes - 1 or, if the
+            detector's are no numbers, those of the detector in their order. Beside exactly one
+            other number, -1 is no missing label but the negative class.
 
         Returns
         -------
@@ -142,11 +143,10 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
             weighted and the estimator's ``fit`` has no `sample_weight`.
         """
         name = weight_name(self.estimator) if self.use == "weights" else None
-        problem = check_problem(X, y)
-        data = self._check_samples(problem.data, reset=True)
+        data = self._check_samples(check_problem(X, y).data, reset=True)
         self.detector_ = clone(self.detector).fit(X, y)
         self.classes_ = np.asarray(self.detector_.classes_)
-        problem = align_classes(problem, self.classes_, "the detector")
+        problem = check_among(X, y, self.classes_, "the detector")
         codes = self._codes(problem)
         score = self.detector_.clean_score_
         if self.use == "weights":
@@ -199,7 +199,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         return proba
 
     def _check_samples(self, X, reset):
-        """Return features as an array, and images as they are."""
+        """Return features as an array, images and data frames as they are."""
         data = X.data if isinstance(X, PartialLabels) else X
         if data is not None:
             check_collection(data)
@@ -209,7 +209,8 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
                     for name in ("n_features_in_", "feature_names_in_"):
                         vars(self).pop(name, None)  # of a fit on features
                 return data
-        return check_features(self, data, reset, [np.float64, np.float32])
+        features = check_features(self, data, reset, [np.float64, np.float32])
+        return data if hasattr(data, "iloc") else features  # a pipeline may select columns by name
 
     def _codes(self, problem):
         """Class of each row: its most probable candidate; -1 without a label."""

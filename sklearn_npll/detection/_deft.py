@@ -1,11 +1,9 @@
 """DeFT: two prompts, one that matches an image and one that is its threshold, find wrong labels."""
 
-import copy
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy import sparse as sp
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from torch import nn
@@ -13,11 +11,10 @@ from torch import nn
 from .._compat import Interval, StrOptions, validate_data
 from .._device import resolve_device
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
-from .._inputs import _as_array
 from .._partial_labels import PartialLabels
 from ..annotators import VLMPartialAnnotator
 from ._annotator import fitted_annotator
-from ._base import BaseNoiseDetector, align_classes
+from ._base import BaseNoiseDetector, check_among
 from ._deft_losses import best_margin, prompt_margin, select_clean
 from ._deft_towers import ImageTower, PromptTower, check_encoder, trainable
 from ._deft_training import (
@@ -154,8 +151,9 @@ class DeFTDetector(BaseNoiseDetector):
     Notes
     -----
     With an annotator X holds images or, but for "full", their embeddings; without one, features.
-    Labels are among the annotator's classes, and the columns of a candidate matrix are its classes
-    in their order.
+    Labels are among the annotator's classes. With "feature" both prompts start from the mean of the
+    annotator's text features over its templates, weighted by its `template_weights`; how it
+    aggregates or refines otherwise is left aside.
 
     With "full" an image that cannot be read is an error; with the others it is what the annotator's
     `on_error` says.
@@ -282,28 +280,17 @@ class DeFTDetector(BaseNoiseDetector):
     def _check_problem(self, X, y):
         for name in ("_learnt", "annotator_", "contexts_"):
             vars(self).pop(name, None)  # an earlier fit is over, however this one ends
-        problem = super()._check_problem(X, y)
         if self.annotator is None:
             if self.backend != "feature":
                 raise ValueError(
                     f'backend="{self.backend}" learns prompts for a vision-language model: pass an'
                     ' annotator, or use backend="feature"'
                 )
-            return problem
-        # Of a copy, as fitting the annotator again later is to have no effect here.
-        self.annotator_ = fitted_annotator(copy.copy(self.annotator), problem.data)
+            return super()._check_problem(X, y)
+        self.annotator_ = fitted_annotator(self.annotator, X)
         if self.backend != "feature":
             check_encoder(self.annotator_._prompted.encoder, self.backend)
-        classes = self.annotator_.classes_
-        if not isinstance(X, PartialLabels) and not isinstance(y, PartialLabels):
-            y = y if sp.issparse(y) else _as_array(y)
-            if y.ndim == 2 and y.shape[1] > 1:
-                if y.shape[1] != len(classes):
-                    raise ValueError(
-                        f"y has {y.shape[1]} columns, but the annotator has {len(classes)} classes"
-                    )
-                problem.classes = classes
-        return align_classes(problem, classes, "the annotator")
+        return check_among(X, y, self.annotator_.classes_, "the annotator")
 
     def _check_samples(self, data, reset):
         if not hasattr(self, "annotator_"):
@@ -408,7 +395,11 @@ class DeFTDetector(BaseNoiseDetector):
         prompted = self.annotator_._prompted
         if self.backend != "feature":
             return PromptTower(prompted.encoder, prompted.names, self.n_ctx, generator)
-        text = torch.from_numpy(prompted.text.mean(axis=0))
+        plan = self.annotator_._plan()
+        weights = plan.template_weights
+        if isinstance(weights, str):  # "agreement", that is by the samples
+            weights = plan.weigh(samples.array)
+        text = torch.from_numpy(np.average(prompted.text, axis=0, weights=weights)).float()
         text = nn.functional.normalize(text, dim=1)
         return ResidualPrompts(text.shape, text)
 

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_random_state
 
+from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, Interval, StrOptions
 from .._inputs import check_features
 from .._messages import name_rows
@@ -18,7 +19,7 @@ from ._rules import (
     label_match,
     neighbor_votes,
 )
-from ._training import cross_val_proba, default_estimator, fit_on_candidates, predict_columns
+from ._training import cross_val_proba, default_estimator, predict_columns
 
 
 class _CrossValidatedDetector(BaseNoiseDetector):
@@ -30,12 +31,15 @@ class _CrossValidatedDetector(BaseNoiseDetector):
     }
 
     def _cross_validate(self, data, candidates, n_rounds=1):
-        """Set `estimator_`, trained on all rows, and return probabilities of each by others."""
+        """Set `estimator_`, trained on all rows; return probabilities of each by others.
+
+        And return which rows have a candidate that those others know.
+        """
         estimator = default_estimator() if self.estimator is None else self.estimator
         weights = restrict(candidates, candidates)
-        proba, weights = cross_val_proba(estimator, data, weights, self.cv, n_rounds)
+        proba, weights, judged = cross_val_proba(estimator, data, weights, self.cv, n_rounds)
         self.estimator_ = fit_on_candidates(estimator, data, weights)
-        return proba
+        return proba, judged
 
     def _predict_proba(self, X):
         data = check_features(self, X, False, [np.float64, np.float32])
@@ -89,9 +93,13 @@ class SmallLossDetector(_CrossValidatedDetector):
 
     Notes
     -----
-    The classifier learns from a set of candidates as from one row for each of them. Their weights
+    The classifier learns from a set of candidates as from one row for each of them, of which it is
+    given a dense copy: memory is that of the samples times the mean size of the sets. Their weights
     are equal at first and then, as in PRODEN, the predictions restricted to the set. `score_noise`
     compares the losses of new rows by `estimator_` with the same Gaussians.
+
+    A row whose label no row of the other folds has, as of a class of a single row, cannot be
+    judged: it is not clean, with the score 0, and the Gaussians are fitted without its loss.
 
     References
     ----------
@@ -129,11 +137,11 @@ class SmallLossDetector(_CrossValidatedDetector):
     def _fit_scores(self, problem):
         labelled = ~problem.candidates.all(axis=1)
         candidates = problem.candidates[labelled]
-        proba = self._cross_validate(problem.data[labelled], candidates, self.n_rounds)
-        loss, judged = candidate_loss(proba, candidates), ~problem.known[labelled]
-        self._mixture = LossMixture(check_random_state(self.random_state)).fit(loss[judged])
+        proba, judged = self._cross_validate(problem.data[labelled], candidates, self.n_rounds)
+        loss, guessed = candidate_loss(proba, candidates), judged & ~problem.known[labelled]
+        self._mixture = LossMixture(check_random_state(self.random_state)).fit(loss[guessed])
         score = np.zeros(len(labelled))
-        score[labelled] = self._mixture.clean_probability(loss)
+        score[labelled] = np.where(judged, self._mixture.clean_probability(loss), 0.0)
         return score > self.clean_threshold, score
 
     def _score(self, X, candidates):
@@ -178,9 +186,9 @@ class NeighborVoteDetector(BaseNoiseDetector):
     Notes
     -----
     A row has no vote about itself in `fit`. But in `predict_proba` and `score_noise` all rows of
-    `fit` vote, so give these only new rows. Of equal classes the first wins. Rows without a label
-    have no vote. SimiFeat's ranking rule, which needs an estimate of the noise rates, is not
-    implemented.
+    `fit` vote, so give these only new rows. Of equal classes the first wins, but none if all
+    classes are equal. Rows without a label have no vote. SimiFeat's ranking rule, which needs an
+    estimate of the noise rates, is not implemented.
 
     References
     ----------
@@ -328,7 +336,7 @@ default="prune_by_noise_rate"
                 "candidates; use another detector, such as SmallLossDetector"
             )
         candidates = problem.candidates[labelled]
-        proba = self._cross_validate(problem.data[labelled], candidates)
+        proba, _ = self._cross_validate(problem.data[labelled], candidates)
         present = candidates.any(axis=0)  # cleanlab wants no class without rows
         labels = candidates[:, present].argmax(axis=1)
         proba = proba[:, present] / proba[:, present].sum(axis=1, keepdims=True)

@@ -43,6 +43,20 @@ def best_candidate(proba, candidates):
     return np.where(candidates, proba, -np.inf).argmax(axis=1)
 
 
+def has_opinion(proba):
+    """Tell in which rows some class is more probable than another, by more than rounding.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n, C)
+
+    Returns
+    -------
+    bool ndarray of shape (n,)
+    """
+    return proba.max(axis=1) > proba.min(axis=1) * (1 + 1e-6)
+
+
 def label_match(proba, candidates):
     """Tell in which rows the most probable class of all is a candidate.
 
@@ -54,8 +68,9 @@ def label_match(proba, candidates):
     Returns
     -------
     bool ndarray of shape (n,)
+        The first of several most probable classes counts, but False where all are equal.
     """
-    return candidates[np.arange(len(proba)), proba.argmax(axis=1)]
+    return candidates[np.arange(len(proba)), proba.argmax(axis=1)] & has_opinion(proba)
 
 
 def candidate_loss(proba, candidates):
@@ -76,6 +91,8 @@ def candidate_loss(proba, candidates):
 def consistency(proba, candidates):
     """Return ``sum_S p / max p``, at most 1: how near the labels are to the favourite class.
 
+    It is 0 where all classes are equally probable, and none the favourite.
+
     Parameters
     ----------
     proba : ndarray of shape (n, C)
@@ -85,7 +102,8 @@ def consistency(proba, candidates):
     -------
     ndarray of shape (n,)
     """
-    return np.minimum(candidate_mass(proba, candidates) / proba.max(axis=1), 1.0)
+    ratio = np.minimum(candidate_mass(proba, candidates) / proba.max(axis=1), 1.0)
+    return np.where(has_opinion(proba), ratio, 0.0)
 
 
 def neighbor_votes(neighbors, shares):

@@ -1,69 +1,18 @@
-"""Training any scikit-learn classifier on candidate sets, and predicting rows it has not seen."""
+"""Predicting rows with a scikit-learn classifier that has not seen them."""
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import check_cv
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import has_fit_parameter
 
+from .._candidate_rows import fit_on_candidates
 from ..baselines._classic import restrict
 
 
 def default_estimator():
     """Logistic regression on standardised features, with a penalty that withstands noise."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=1000))
-
-
-def weight_name(estimator):
-    """Return under which name `fit` of a classifier, or of a pipeline, takes sample weights.
-
-    Parameters
-    ----------
-    estimator : estimator
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If it takes none.
-    """
-    prefix = ""
-    while isinstance(estimator, Pipeline):
-        step, estimator = estimator.steps[-1]
-        prefix += f"{step}__"
-    if not has_fit_parameter(estimator, "sample_weight"):
-        raise ValueError(
-            f"rows are to be weighted, but fit of {type(estimator).__name__} has no "
-            "sample_weight; choose another estimator"
-        )
-    return f"{prefix}sample_weight"
-
-
-def fit_on_candidates(estimator, data, weights):
-    """Fit a clone on every row once for each of its candidates, weighted.
-
-    Parameters
-    ----------
-    estimator : estimator
-    data : ndarray of shape (n, n_features)
-    weights : ndarray of shape (n, C)
-        Rows of sum 1, 0 outside the candidates.
-
-    Returns
-    -------
-    estimator
-        Fitted; its classes are columns of `weights`.
-    """
-    rows, codes = np.nonzero(weights)
-    if len(rows) == len(data):  # single labels, which any estimator can learn from
-        return clone(estimator).fit(data, codes)
-    sample_weight = {weight_name(estimator): weights[rows, codes]}
-    return clone(estimator).fit(data[rows], codes, **sample_weight)
 
 
 def predict_columns(estimator, data, n_classes):
@@ -92,24 +41,34 @@ def cross_val_proba(estimator, data, weights, cv, n_rounds=1):
     proba : ndarray of shape (n, C)
     weights : ndarray of shape (n, C)
         What another round would start from.
+    judged : bool ndarray of shape (n,)
+        Rows of which some candidate was among the classes of the clone that predicted them. Of the
+        others it cannot tell whether the label is right.
 
     Raises
     ------
     ValueError
-        If a row is in no or in several test sets.
+        If a row is in no or in several test sets, or the rows cannot be split.
     """
     candidates, labels = weights > 0, weights.argmax(axis=1)
-    folds = list(check_cv(cv, labels, classifier=True).split(data, labels))
+    try:
+        folds = list(check_cv(cv, labels, classifier=True).split(data, labels))
+    except ValueError as error:
+        raise ValueError(
+            f"cv={cv!r} cannot split the {len(data)} rows with a label, so set cv, as to fewer "
+            f"folds: {error}"
+        ) from error
     tested = np.concatenate([test for _, test in folds])
     if len(tested) != len(data) or len(np.unique(tested)) != len(data):
         raise ValueError(
             f"cv={cv!r} does not put every row into exactly one test set, as KFold and "
             "StratifiedKFold do"
         )
-    proba = np.empty(weights.shape)
+    proba, judged = np.empty(weights.shape), np.empty(len(data), dtype=bool)
     for _ in range(n_rounds if candidates.sum() > len(data) else 1):
         for train, test in folds:
             model = fit_on_candidates(estimator, data[train], weights[train])
             proba[test] = predict_columns(model, data[test], weights.shape[1])
+            judged[test] = candidates[test][:, model.classes_].any(axis=1)
         weights = restrict(proba, candidates)
-    return proba, weights
+    return proba, weights, judged
