@@ -645,11 +645,19 @@ def test_the_how_to_runs(server, monkeypatch, tmp_path, capsys):
 # Interruptions
 
 
+@pytest.fixture
+def ctrl_c():
+    """Have it raise KeyboardInterrupt, also in a process that was started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 no_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
 
 
 @no_signals
-def test_ctrl_c(server, tmp_path):
+def test_ctrl_c(server, tmp_path, ctrl_c):
     def interrupt(handler):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.05)
@@ -666,7 +674,7 @@ def test_ctrl_c(server, tmp_path):
 
 
 @no_signals
-def test_ctrl_c_does_not_wait_for_retries(server, tmp_path):
+def test_ctrl_c_does_not_wait_for_retries(server, tmp_path, ctrl_c):
     def interrupt(handler):
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         handler.behave((500, "", {}))
