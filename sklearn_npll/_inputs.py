@@ -43,6 +43,11 @@ class Problem:
     scores: np.ndarray | None = None
     votes: np.ndarray | None = None
 
+    def labels(self, data):
+        """Return a `PartialLabels` with these labels and the given samples, or None."""
+        parts = {"scores": self.scores, "votes": self.votes, "known": self.known}
+        return PartialLabels(data, self.classes, self.candidates, **parts)
+
 
 def check_problem(X, y, full=False, classes=None):
     """Bring what `fit` accepts to one form.
@@ -126,6 +131,12 @@ def check_features(estimator, X, reset, dtype):
             'VLMPartialAnnotator(output="embeddings")'
         )
     return validate_data(estimator, X, reset=reset, dtype=dtype)
+
+
+def forget_features(estimator):
+    """Drop what a fit on features left about them, as images have no such things."""
+    for name in ("n_features_in_", "feature_names_in_"):
+        vars(estimator).pop(name, None)
 
 
 def _from_partial_labels(data, labels):

@@ -27,7 +27,7 @@ from .._images import (
     is_image_data,
     read_images,
 )
-from .._inputs import check_problem, encode_target
+from .._inputs import check_problem, encode_target, forget_features
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
@@ -486,8 +486,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             features = validate_data(self, X, reset=reset, dtype=np.float32)
             return np.require(features, requirements="W")  # torch wants what it could write to
         if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)
+            forget_features(self)
             images = self._read_images(X)
             self.image_shape_ = images.shape[1:]
             return images

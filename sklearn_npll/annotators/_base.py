@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._compat import TagsMixin, fit_context, validate_data
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
+from .._inputs import forget_features
 from .._partial_labels import PartialLabels, _take
 
 
@@ -100,8 +101,9 @@ def _refuse_column_of_images(X, error):
 class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     """The methods of an annotator, made of two of its own.
 
-    ``_fit(X, y, known_labels)`` fits, sets ``classes_``, and returns the checked samples and the
-    codes of the trusted labels. ``_plan()`` returns a callable that does not change any more:
+    ``_fit(X, y, known_labels, annotate)`` checks and fits, sets ``classes_``, and, if `annotate`,
+    returns what `_annotate` does of the checked samples and the codes of the trusted labels, or
+    None. ``_plan()`` returns a callable that does not change any more:
     ``plan(data, codes=None)`` returns the parts of a :class:`~sklearn_npll.PartialLabels`; a row
     with a code of at least 0 gets this class as its only candidate.
     """
@@ -110,9 +112,9 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     _needs_labels = False  # whether fit takes known_labels, and cannot do without
     _is_transductive = False  # whether scores of a sample depend on the others in the same call
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, known_labels=None):
-        """Check the parameters and the kind of the samples. None is annotated.
+        """Fit. Samples are annotated only where the notes of the class say so.
 
         Parameters
         ----------
@@ -133,10 +135,10 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         ValueError
             If a parameter, a name or a label is not usable.
         """
-        self._fit(X, y, known_labels)
+        self._fit(X, y, known_labels, annotate=False)
         return self
 
-    @fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit_transform(self, X, y=None, known_labels=None):
         """Fit, and annotate the samples at once.
 
@@ -161,9 +163,8 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             If an image cannot be read and `on_error` is "raise". A ValueError that has its
             ``index`` and ``path``.
         """
-        X, codes = self._fit(X, y, known_labels)
-        data, plan = self._data_and_plan(X)
-        return PartialLabels(data, self.classes_, **plan(data, codes))
+        data, parts = self._fit(X, y, known_labels, annotate=True)
+        return PartialLabels(data, self.classes_, **parts)
 
     def transform(self, X):
         """Return a container that annotates the samples when its candidates are first used.
@@ -264,6 +265,11 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         """Decide what a container for checked samples carries, and how it is annotated."""
         return X, self._plan()
 
+    def _annotate(self, X, codes):
+        """Return what a container for checked samples carries, and all else that it holds."""
+        data, plan = self._data_and_plan(X)
+        return data, plan(data, codes)
+
     def _trusted_labels(self, y, known_labels):
         """Return the labels to trust, or None, and what they are called; for ``_fit`` to call."""
         if known_labels is None and not self.use_y and looks_few_shot(y):
@@ -295,8 +301,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
                 raise
         as_samples(X)
         if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)  # of a fit on features
+            forget_features(self)
         return X
 
     def _tag_values(self):
@@ -316,10 +321,8 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
 class MetaPartialAnnotator(BasePartialAnnotator):
     """An annotator that asks other annotators.
 
-    A subclass defines ``_ask(X, y, known_labels, annotate)``, which fits, sets ``classes_`` and
-    returns what the others said about X, which is only looked at if `annotate`, and the codes of
-    the labels to trust, or None. Its plan has a method ``decide`` that makes the parts of a
-    `PartialLabels` of what the others said.
+    Its plan has a method ``decide`` that makes the parts of a `PartialLabels` of what the others
+    said, and its ``_fit`` returns what `_decide` does.
     """
 
     def _check_X(self, X, reset=False):
@@ -327,55 +330,10 @@ class MetaPartialAnnotator(BasePartialAnnotator):
         checked = super()._check_X(X, reset=reset)
         return X if hasattr(X, "columns") else checked
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, known_labels=None):
-        """Fit the annotators that are asked.
-
-        Parameters
-        ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples; what they may be is up to the annotators.
-        y : array-like of shape (n_samples,), default=None
-            Ignored, unless `use_y`; then class labels to trust, and -1 where there is none.
-        known_labels : array-like of shape (n_samples,), default=None
-            Class labels to trust, and -1 where there is none. If given, y is ignored.
-
-        Returns
-        -------
-        self : object
-            The fitted annotator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or a label is not usable.
-        """
-        self._ask(self._check_X(X, reset=True), y, known_labels, annotate=False)
-        return self
-
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit_transform(self, X, y=None, known_labels=None):
-        """Fit, and annotate the samples at once.
-
-        Parameters
-        ----------
-        X : images or array-like of shape (n_samples, n_dimensions)
-            The samples; what they may be is up to the annotators.
-        y : array-like of shape (n_samples,), default=None
-            Ignored, unless `use_y`; then class labels to trust, and -1 where there is none.
-        known_labels : array-like of shape (n_samples,), default=None
-            Class labels to trust, and -1 where there is none. If given, y is ignored.
-
-        Returns
-        -------
-        labels : PartialLabels of shape (n_samples, n_classes)
-            Candidates, with scores and votes. Rows with a trusted label have it as their only
-            candidate and are marked in ``known``.
-        """
-        X = self._check_X(X, reset=True)
-        answers, codes = self._ask(X, y, known_labels, annotate=True)
+    def _decide(self, X, answers, codes):
+        """Return what a container for checked samples carries, given what the others said."""
         decided = self._plan().decide(answers)
         if codes is not None:
             decided["candidates"] = trust_labels(decided["candidates"], codes)
             decided["known"] = codes >= 0
-        return PartialLabels(X, self.classes_, **decided)
+        return X, decided

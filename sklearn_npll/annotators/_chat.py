@@ -21,9 +21,9 @@ from .._images import (
     is_image_data,
     n_images,
 )
-from ._answer_cache import AnswerCache
 from ._answers import EmbeddingMatcher, index_names, parse_answer, vote_and_score
 from ._base import BasePartialAnnotator, encode_labels, trust_labels
+from ._cache import AnswerCache
 from ._chat_backends import ChatBackend, ChatError, Settings, as_backend
 from ._questions import option_order, resolve_questions, write_prompt
 from ._templates import resolve_classes
@@ -230,8 +230,7 @@ class ChatPartialAnnotator(BasePartialAnnotator):
         X = self._check_X(X)
         return self._plan().answers(X)
 
-    def _fit(self, X, y, known_labels):
-        """Fit, and return the checked samples and the codes of the trusted labels."""
+    def _fit(self, X, y, known_labels, annotate):
         labels, names = resolve_classes(self.classes)
         taken, _ = index_names(tuple(map(tuple, names)))
         classes, questions = np.asarray(labels), resolve_questions(self.questions)
@@ -256,7 +255,7 @@ class ChatPartialAnnotator(BasePartialAnnotator):
         self.prompts_ = [prompt.text for prompt in prompts]
         self.usage_ = dict.fromkeys(_COUNTS, 0) | {"cost": backend._cost(0, 0)}
         self._asked = {"backend": backend, "settings": settings, "prompts": prompts, "names": names}
-        return X, codes
+        return self._annotate(X, codes) if annotate else None
 
     def _plan(self):
         match = None

@@ -285,7 +285,8 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         self.class_conditional = class_conditional
         self.use_y = use_y
 
-    def _ask(self, X, y, known_labels, annotate):
+    def _fit(self, X, y, known_labels, annotate):
+        X = self._check_X(X, reset=True)
         if known_labels is None and not self.use_y:
             raise ValueError(
                 "ConformalPartialAnnotator needs labels to calibrate with, but y is ignored by"
@@ -322,7 +323,7 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         self.annotator_, self.classes_ = annotator, classes
         self.quantiles_ = np.broadcast_to(quantiles, len(classes)).copy()
         self.n_calibration_ = len(known)
-        return answers, codes
+        return self._decide(X, answers, codes) if annotate else None
 
     @property
     def _is_transductive(self):

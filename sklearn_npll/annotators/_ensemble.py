@@ -197,7 +197,8 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
             )
         self.annotators = annotators
 
-    def _ask(self, X, y, known_labels, annotate):
+    def _fit(self, X, y, known_labels, annotate):
+        X = self._check_X(X, reset=True)
         kept, weights = self._check_annotators()
         by_agreement = isinstance(self.weights, str)
         known_labels, source = self._trusted_labels(y, known_labels)
@@ -226,7 +227,7 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         self.named_annotators_ = Bunch(**fitted)
         self.annotators_ = list(fitted.values())
         self.classes_, self.weights_ = classes, weights
-        return answers, codes
+        return self._decide(X, answers, codes) if annotate else None
 
     @property
     def _needs_labels(self):

@@ -322,8 +322,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         X = self._check_X(X)
         return self._plan().embed(X)
 
-    def _fit(self, X, y, known_labels):
-        """Fit, and return the checked samples and the codes of the trusted labels."""
+    def _fit(self, X, y, known_labels, annotate):
         labels, names = resolve_classes(self.classes)
         classes, templates = np.asarray(labels), resolve_templates(self.templates)
         self._scoring_options(templates)
@@ -347,7 +346,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         self.logit_scale_ = prompted.encoder.logit_scale
         if not is_image_data(X):
             self._plan().embed(X[:1])  # fails if X and the prompts have different dimensions
-        return X, codes
+        return self._annotate(X, codes) if annotate else None
 
     @property
     def _is_transductive(self):

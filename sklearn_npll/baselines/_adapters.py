@@ -47,7 +47,8 @@ def soft_labels(labels):
     return restrict(candidates if shares is None else shares, candidates)
 
 
-def _estimator_has_predict_proba(self):
+def estimator_has_predict_proba(self):
+    """Tell whether a meta-estimator's estimator predicts probabilities."""
     return hasattr(getattr(self, "estimator_", self.estimator), "predict_proba")
 
 
@@ -206,7 +207,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
             labelled = codes >= 0
             self.estimator_ = clone(self.estimator).fit(data[labelled], codes[labelled])
 
-    @available_if(_estimator_has_predict_proba)
+    @available_if(estimator_has_predict_proba)
     def predict_proba(self, X):
         """Predict class probabilities.
 

@@ -13,8 +13,6 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from .._partial_labels import PartialLabels
-
 EPS = 1e-8
 
 
@@ -83,6 +81,26 @@ def min_max_scale(loss):
     return (loss - low) / (high - low).clamp(min=EPS)
 
 
+def fit_loss_mixture(loss, random_state):
+    """Fit a mixture of two Gaussians to losses.
+
+    Parameters
+    ----------
+    loss : ndarray of shape (n,)
+        Scaled losses.
+    random_state : int, RandomState instance or None
+
+    Returns
+    -------
+    GaussianMixture
+    """
+    mixture = GaussianMixture(2, max_iter=50, tol=1e-3, reg_covar=5e-4, random_state=random_state)
+    with warnings.catch_warnings():
+        # a mixture that still moves after 50 rounds is good enough to split by
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(loss[:, None])
+
+
 def clean_probability(loss, random_state):
     """Posterior of the low-mean component of a two-component Gaussian mixture on the losses.
 
@@ -101,12 +119,8 @@ def clean_probability(loss, random_state):
     """
     if len(loss) < 2 or np.ptp(loss) < EPS:
         return np.ones(len(loss), dtype=np.float32), np.full(2, np.nan)
-    mixture = GaussianMixture(2, max_iter=50, tol=1e-3, reg_covar=5e-4, random_state=random_state)
-    with warnings.catch_warnings():
-        # a mixture that still moves after 50 rounds is good enough to split by, and the next
-        # epoch fits a new one
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        posterior = mixture.fit(loss[:, None]).predict_proba(loss[:, None])
+    mixture = fit_loss_mixture(loss, random_state)
+    posterior = mixture.predict_proba(loss[:, None])
     order = mixture.means_[:, 0].argsort()
     return posterior[:, order[0]].astype(np.float32), mixture.means_[order, 0]
 
@@ -219,8 +233,7 @@ def detected_clean_probability(detector, problem, threshold):
     if -1 in classes.tolist():  # the negative class of two, which PartialLabels do not take
         X, y = problem.data, classes[problem.candidates.argmax(1)]
     else:
-        parts = {"scores": problem.scores, "votes": problem.votes, "known": problem.known}
-        X, y = PartialLabels(problem.data, classes, problem.candidates, **parts), None
+        X, y = problem.labels(problem.data), None
     with config_context(skip_parameter_validation=False):  # the detector's are the user's
         detector = clone(detector).fit(X, y)
     n_samples = len(problem.candidates)

@@ -12,8 +12,9 @@ from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, Interval
 from .._evidence import annotator_shares
 from .._images import check_collection, check_not_empty, is_image_data, n_images
-from .._inputs import Problem, check_features
+from .._inputs import Problem, check_features, forget_features
 from .._partial_labels import PartialLabels
+from ..annotators._members import needs_labels
 from ..baselines._classic import restrict
 from ._base import BaseNoiseDetector, align_classes, check_among
 from ._rules import (
@@ -52,21 +53,20 @@ def fitted_annotator(annotator, X):
     data = annotator_samples(X)
     if hasattr(annotator, "classes_"):
         return copy.copy(annotator)
-    needs_labels = (
+    message = (
         f"the annotator, a {type(annotator).__name__}, has no classes_: one that learns from "
         "labels must have been fitted before, on other labels than those it is to judge, and comes "
         "through a clone, as DeFTClassifier and CoRegClassifier make it, only inside "
         "sklearn.frozen.FrozenEstimator"
     )
-    if is_classifier(annotator) or not hasattr(annotator, "fit"):
-        raise ValueError(needs_labels)
+    if is_classifier(annotator) or not hasattr(annotator, "fit") or needs_labels(annotator):
+        raise ValueError(message)
     try:
         return clone(annotator).fit(data)
     except ValueError as error:
-        # What scikit-learn's checks ask for, and how our own annotators ask for labels.
-        if not any(text in str(error) for text in ("requires y to be passed", "known_labels")):
+        if "requires y to be passed" not in str(error):  # what scikit-learn's checks ask for
             raise
-        raise ValueError(needs_labels) from error
+        raise ValueError(message) from error
 
 
 def annotator_samples(X):
@@ -106,8 +106,7 @@ class AnnotatorDetector(BaseNoiseDetector):
         if data is not None:
             check_not_empty(data)
         if reset:
-            for name in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(name, None)  # of a fit on features
+            forget_features(self)
         return data
 
     def _zero_shot(self, data, scores, votes):

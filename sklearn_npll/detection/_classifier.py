@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from .._candidate_rows import weight_name
 from .._compat import HasMethods, Interval, StrOptions, fit_context
 from .._images import check_collection, check_not_empty, is_image_data
-from .._inputs import check_features, check_problem
+from .._inputs import check_features, check_problem, forget_features
 from .._partial_labels import PartialLabels, _take
 from .._scoring import ScoreMixin
+from ..baselines._adapters import estimator_has_predict_proba
 from ._base import check_among
 from ._rules import add_best, best_candidate
 
@@ -24,10 +25,6 @@ def accepts_candidates(estimator):
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[-1][1]
     return isinstance(estimator, ScoreMixin)
-
-
-def _estimator_has_predict_proba(self):
-    return hasattr(getattr(self, "estimator_", self.estimator), "predict_proba")
 
 
 class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
@@ -177,7 +174,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         check_is_fitted(self)
         return self.estimator_.predict(self._check_samples(X, reset=False))
 
-    @available_if(_estimator_has_predict_proba)
+    @available_if(estimator_has_predict_proba)
     def predict_proba(self, X):
         """Predict class probabilities, as the trained classifier does.
 
@@ -206,8 +203,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
             if is_image_data(data):
                 check_not_empty(data)
                 if reset:
-                    for name in ("n_features_in_", "feature_names_in_"):
-                        vars(self).pop(name, None)  # of a fit on features
+                    forget_features(self)
                 return data
         features = check_features(self, data, reset, [np.float64, np.float32])
         return data if hasattr(data, "iloc") else features  # a pipeline may select columns by name
@@ -218,7 +214,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         codes, labelled = candidates.argmax(axis=1), ~candidates.all(axis=1)
         several = labelled & (candidates.sum(axis=1) > 1)
         if several.any():
-            samples = _take(_container(problem.data, problem), np.flatnonzero(several))
+            samples = _take(problem.labels(problem.data), np.flatnonzero(several))
             proba = self.detector_.predict_proba(samples)
             codes[several] = best_candidate(proba, candidates[several])
         return np.where(labelled, codes, -1)
@@ -242,10 +238,5 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         """Labels of the kept rows, in the form that the estimator learns from."""
         # -1 cannot be a class of PartialLabels, and as a class it has single labels beside it
         if accepts_candidates(self.estimator) and -1 not in self.classes_.tolist():
-            return _take(_container(None, problem), rows)
+            return _take(problem.labels(None), rows)
         return self.classes_[codes[rows]]
-
-
-def _container(data, problem):
-    parts = {"scores": problem.scores, "votes": problem.votes, "known": problem.known}
-    return PartialLabels(data, problem.classes, problem.candidates, **parts)

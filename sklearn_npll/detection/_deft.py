@@ -11,6 +11,7 @@ from torch import nn
 from .._compat import Interval, StrOptions, validate_data
 from .._device import resolve_device
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
+from .._inputs import forget_features
 from .._partial_labels import PartialLabels
 from ..annotators import VLMPartialAnnotator
 from ._annotator import fitted_annotator
@@ -301,8 +302,8 @@ class DeFTDetector(BaseNoiseDetector):
         check_not_empty(data)
         if is_image_data(data):
             as_samples(data)  # refuses shapes that are not of images
-            for name in ("n_features_in_", "feature_names_in_") if reset else ():
-                vars(self).pop(name, None)
+            if reset:
+                forget_features(self)
             return data
         backend = self.backend if reset else self._learnt["backend"]
         if backend == "full":

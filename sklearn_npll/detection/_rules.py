@@ -3,11 +3,9 @@
 Everything is written for candidate sets; a single label is a set of one.
 """
 
-import warnings
-
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
+
+from ..coreg._division import fit_loss_mixture
 
 EPS = 1e-8
 
@@ -145,25 +143,19 @@ class LossMixture:
         if len(loss) < 2 or np.ptp(loss) < EPS:
             return self
         self.low_, self.range_ = loss.min(), np.ptp(loss)
-        self.mixture_ = GaussianMixture(
-            2, max_iter=50, tol=1e-3, reg_covar=5e-4, random_state=self.random_state
-        )
-        with warnings.catch_warnings():
-            # a mixture that still moves after 50 rounds is good enough to split by
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self.mixture_.fit(self._scale(loss))
+        self.mixture_ = fit_loss_mixture(self._scale(loss), self.random_state)
         return self
 
     def clean_probability(self, loss):
         """Return the posterior of the lower Gaussian, 1 for all if nothing was fitted."""
         if self.mixture_ is None or not len(loss):
             return np.ones(len(loss))
-        posterior = self.mixture_.predict_proba(self._scale(loss))
+        posterior = self.mixture_.predict_proba(self._scale(loss)[:, None])
         return posterior[:, self.mixture_.means_[:, 0].argmin()]
 
     def _scale(self, loss):
         # losses of new rows can lie outside those fitted to
-        return np.clip((loss - self.low_) / self.range_, 0, 1)[:, None]
+        return np.clip((loss - self.low_) / self.range_, 0, 1)
 
 
 def add_best(mask, score, codes, min_per_class):
