@@ -30,6 +30,9 @@ def suite_section(path, output):
     rows = read_rows(path)
     suite = SUITES.get(path.stem.removesuffix("_ablations"))
     parts = [f"## {path.stem}\n", f"{suite.description}.\n" if suite else ""]
+    single = []
+    if path.stem.endswith("_ablations"):  # tasks that vary the annotator
+        rows, single = tables.split_single(rows)
     for track, text in TRACKS.items():
         of_track = [row for row in rows if row["track"] == track]
         if not any(row["status"] == "ok" for row in of_track):
@@ -53,6 +56,10 @@ def suite_section(path, output):
             "Work, the mean over tasks and seeds.\n",
             tables.work_table(rows),
         ]
+    if single:
+        table = tables.accuracy_table(single, form=tables.comma_separated)
+        (output / f"{path.stem}-annotators.csv").write_text(table, encoding="utf-8")
+        parts += ["Test accuracy (%) by annotator.\n", tables.accuracy_table(single)]
     info = json.loads(path.with_suffix(".json").read_text())
     runs = {(s.get("git"), s.get("command")) for s in info["sessions"]}
     lines = [f"- `{command}` at revision {str(git)[:12]}" for git, command in sorted(runs, key=str)]

@@ -258,6 +258,14 @@ def test_ranks_by_hand():
     assert "| Co-Reg | 2.0 | 1.0 | 1.50 |" in tables.rank_table(rows)
 
 
+def test_tasks_of_one_method_become_the_rows_of_a_table():
+    rows = [row("a", m, s, x) for m, x in (("Co-Reg", 0.9), ("B", 0.8)) for s in (0, 1)]
+    rows += [row("few-prompts", "Co-Reg", s, 0.5) for s in (0, 1)]
+    compared, single = tables.split_single(rows)
+    assert compared == rows[:4]
+    assert tables.summarise(single) == {("s", "Co-Reg"): {"few-prompts": (0.5, 0.0, 2)}}
+
+
 def test_paired_comparison_by_hand():
     other = [0.4, 0.4, 0.5, 0.7, 0.3, 0.2, 0.9]
     rows = [row("a", "Co-Reg", s, 0.5) for s in range(6)]

@@ -40,6 +40,34 @@ def summarise(rows, column="accuracy", track="default"):
     }
 
 
+def split_single(rows):
+    """Take apart the tasks that only one method ran on, and name its rows by their tasks.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the runner.
+
+    Returns
+    -------
+    compared : list of dict
+        Rows of the tasks of several methods.
+    single : list of dict
+        The others, with the task as the method and the method as the task, so that the tasks are
+        what a table compares.
+    """
+    methods = {}
+    for row in rows:
+        methods.setdefault(row["task"], set()).add(row["method"])
+    compared = [row for row in rows if len(methods[row["task"]]) > 1]
+    single = [
+        {**row, "task": row["method"], "method": row["task"]}
+        for row in rows
+        if len(methods[row["task"]]) == 1
+    ]
+    return compared, single
+
+
 def ranks(rows, methods=None, track="default"):
     """Return the rank of each method in each task, 1 for the best mean accuracy.
 
