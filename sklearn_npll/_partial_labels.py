@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 
+from ._files import atomic_write
 from ._messages import did_you_mean, name_rows
 from ._rules import candidates_from_scores, union_candidates
 
@@ -732,6 +733,8 @@ class PartialLabels:
     def save(self, path):
         """Write the container to one ``.npz`` file, without pickle.
 
+        A crash on the way, or a full disk, leaves the file as it was.
+
         Parameters
         ----------
         path : str or path-like
@@ -767,9 +770,10 @@ class PartialLabels:
                 " out; only an array or a list of paths can. After load, data is None.",
                 stacklevel=2,
             )
-        np.savez_compressed(
-            _npz(path), **{name: array for name, array in arrays.items() if array is not None}
-        )
+        with atomic_write(_npz(path)) as file:
+            np.savez_compressed(
+                file, **{name: array for name, array in arrays.items() if array is not None}
+            )
 
     @classmethod
     def load(cls, path):
@@ -785,6 +789,13 @@ class PartialLabels:
         labels : PartialLabels
             The container. A list of paths comes back as a list of strings.
 
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or none that :meth:`save` wrote. Code in it is never run.
+        OSError
+            If it cannot be opened.
+
         Examples
         --------
         >>> import os, tempfile
@@ -795,16 +806,35 @@ class PartialLabels:
         ...     PartialLabels.load(os.path.join(folder, "labels"))
         PartialLabels(n_samples=2, n_classes=2, mean_set_size=1.50, data=list)
         """
-        with np.load(_npz(path), allow_pickle=False) as file:
-            arrays = dict(file)
-        columns, starts = arrays["columns"], np.concatenate([[0], np.cumsum(arrays["sizes"])])
-        candidates = sp.csr_array(
-            (np.ones(len(columns), dtype=bool), columns.astype(np.int32), starts),
-            shape=(len(starts) - 1, len(arrays["classes"])),
-        )
-        data = arrays["data_list"].tolist() if "data_list" in arrays else arrays.get("data")
-        parts = {name: arrays.get(name) for name in ("scores", "votes", "known")}
-        return cls(data, arrays["classes"], candidates, **parts)
+        try:
+            with np.load(_npz(path), allow_pickle=False) as file:
+                arrays = dict(file)
+            columns, sizes = arrays["columns"], arrays["sizes"]
+            n_classes = len(arrays["classes"])
+            # SciPy trusts these, and would write to any place in memory.
+            if not _are_counts(sizes, len(columns)) or not _are_counts(columns, n_classes - 1):
+                raise ValueError("its candidates are not those of a container")
+            if sizes.sum() != len(columns):
+                raise ValueError(f"it holds {len(columns)} candidates of {sizes.sum()}")
+            candidates = sp.csr_array(
+                (
+                    np.ones(len(columns), dtype=bool),
+                    columns.astype(np.int32),
+                    np.concatenate([[0], np.cumsum(sizes)]),
+                ),
+                shape=(len(sizes), n_classes),
+            )
+            data = arrays["data_list"].tolist() if "data_list" in arrays else arrays.get("data")
+            parts = {name: arrays.get(name) for name in ("scores", "votes", "known")}
+            return cls(data, arrays["classes"], candidates, **parts)
+        except OSError:  # the file cannot be opened, which is no fault of its content
+            raise
+        # zipfile and NumPy raise anything on a damaged file.
+        except Exception as error:
+            raise ValueError(
+                f"{_npz(path)} is no file that PartialLabels.save wrote, or is damaged:"
+                f" {type(error).__name__}: {error}"
+            ) from error
 
 
 class _Summary(dict):
@@ -983,6 +1013,13 @@ def _join(parts):
     from torch.utils.data import ConcatDataset
 
     return ConcatDataset(parts)
+
+
+def _are_counts(values, largest):
+    """Whether an array of one dimension holds integers from 0 to the largest."""
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        return False
+    return not len(values) or bool(values.min() >= 0 and values.max() <= largest)
 
 
 def _npz(path):

@@ -20,6 +20,7 @@ from torch import nn
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
 from .._device import resolve_device
+from .._files import make_folder
 from .._images import (
     as_image_array,
     check_collection,
@@ -91,7 +92,8 @@ module : str, nn.Module or callable, default="auto"
         Folder to save the training state in. A fit of the same data with the same parameters
         continues from there, with the same result as without the interruption; a fit that differs
         in anything that matters has a file of its own. `random_state` must be set, best to an int.
-        What callbacks remember is not saved.
+        What callbacks remember is not saved. If a file cannot be written, or is damaged when it is
+        read, there is a warning and the training goes on without it.
     checkpoint_every : int, default=5
         Epochs between checkpoints.
     warm_start : bool, default=False
@@ -332,9 +334,9 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             parts = (training.candidates, training.known, training.scores, training.clean)
             data_key = fingerprint(data, *parts)
         previous = self._previous_state(data_key)
-        checkpoint = state = None
+        checkpoint = state = unsaved = None
         if self.checkpoint_dir is not None:
-            Path(self.checkpoint_dir).mkdir(parents=True, exist_ok=True)
+            make_folder(self.checkpoint_dir)
             eval_key = fingerprint(eval_data, training.eval_labels)
             key = self._checkpoint_key(data_key, training.prior, eval_key, seed, previous)
             checkpoint = Path(self.checkpoint_dir, f"{type(self).__name__}-{key}.pt")
@@ -349,7 +351,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             net.fit_loop(training, epochs=1)
             done = len(net.history)
             if checkpoint and (done % self.checkpoint_every == 0 or self._is_finished(net)):
-                save_checkpoint(net.training_state(), checkpoint)
+                unsaved = self._save_checkpoint(net, checkpoint, unsaved)
         net.notify("on_train_end", X=training, y=None)
 
         self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
@@ -364,6 +366,19 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         self._record_labels(net, training)
         net.forget_training()
         self.net_ = net
+
+    def _save_checkpoint(self, net, checkpoint, unsaved):
+        """Save the training state if possible; why not is said once, and returned."""
+        error = save_checkpoint(net.training_state(), checkpoint)
+        if error is not None and unsaved is None:
+            warnings.warn(
+                f"the checkpoint {checkpoint} cannot be written ({error}); the training goes on, "
+                "and tries again at the next one. Give checkpoint_dir a folder that can be written "
+                "to, on a disk that has room",
+                UserWarning,
+                stacklevel=5,  # the caller of fit
+            )
+        return unsaved or error
 
     def _is_finished(self, net):
         done = len(net.history)

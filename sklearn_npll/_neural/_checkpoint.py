@@ -1,14 +1,18 @@
 """Training states on disk: what they are called, how they are written and read."""
 
-import os
+import hashlib
+import io
 import pickle
-import uuid
 import warnings
 
 import joblib
 import numpy as np
 import torch
 from torch import nn
+
+from .._files import atomic_write
+
+_DIGEST_SIZE = 16
 
 
 def fingerprint(*parts):
@@ -56,30 +60,50 @@ def _stable(value):
 
 
 def save_checkpoint(state, path):
-    """Write a training state; a crash on the way leaves the file as it was."""
-    partial = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    """Write a training state and its hash; a crash on the way leaves the file as it was.
+
+    Returns
+    -------
+    OSError or None
+        Why it cannot be written, if it cannot.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
     try:
-        torch.save(state, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with atomic_write(path) as file:
+            file.write(content)
+            file.write(_digest(content))  # torch checks nothing
+    except OSError as error:
+        return error
+    return None
 
 
 def load_checkpoint(path, device):
-    """Read a training state; None if there is none, or, with a warning, if the file is damaged."""
+    """Read a training state; None if there is none, or, with a warning, if it cannot be used."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        content = memoryview(path.read_bytes())
+        content, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
+        if _digest(content) != digest:
+            raise ValueError("the file is damaged")
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except FileNotFoundError:
         return None
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:  # whose message tells how to run it nevertheless
+        reason = "it holds what may be code, and nothing that this package has written"
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        warnings.warn(
-            f"the checkpoint {path} cannot be read, so the training starts from the beginning "
-            f"({type(error).__name__}: {reason})",
-            UserWarning,
-            stacklevel=5,  # the caller of fit
-        )
-        return None
+    warnings.warn(
+        f"the checkpoint {path} cannot be read, so the training starts from the beginning: "
+        f"{reason}",
+        UserWarning,
+        stacklevel=5,  # the caller of fit
+    )
+    return None
+
+
+def _digest(content):
+    return hashlib.blake2b(content, digest_size=_DIGEST_SIZE).digest()
 
 
 def map_tensors(function, state):

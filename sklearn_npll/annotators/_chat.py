@@ -243,8 +243,10 @@ class ChatPartialAnnotator(BasePartialAnnotator):
         temperature = None if self.temperature is None else float(self.temperature)
         settings = Settings(int(self.max_tokens), temperature, seed)
         backend._check()
-        if self.cache_dir is not None:  # fails now if the folder cannot be used
-            AnswerCache(self.cache_dir, backend._cache_key(settings))
+        if self.cache_dir is not None:
+            cache_key = backend._cache_key(settings)
+            if not annotate:  # or else the folder is tried in a moment, and complained of once
+                AnswerCache(self.cache_dir, cache_key)
         shown, prompts = [own[0] for own in names], []
         for question in questions:
             order = range(len(shown))
@@ -447,7 +449,7 @@ def _keys(item, prompts):
 def _remedy(reply, cache):
     if reply.fatal:
         return "No other question would fare better: check the model, its address and the key."
-    if cache is None:
+    if cache is None or not cache.is_writable:
         return (
             "Set cache_dir, so that calling again goes on where this stopped, or on_error='skip'."
         )
