@@ -4,11 +4,14 @@ A sample is an array, a PIL image, a path, encoded bytes, a tensor, or an item o
 holds one of these. Whatever it was, it becomes 8-bit: upright, without transparency, grey or RGB.
 """
 
+import contextlib
 import hashlib
 import io
 import mmap
 import os
+import stat
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -16,6 +19,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 _FIELDS = ("image", "img")
+_PROGRAMS = ("EPS", "WMF")  # formats that Pillow hands to another program to draw
+_LARGE = 2**24  # pixels
+_ONE_LARGE_AT_A_TIME = threading.Lock()  # or each of many threads would need a gigabyte
 
 
 class ImageReadError(ValueError):
@@ -43,7 +49,7 @@ class ImageReadError(ValueError):
         self.reason = reason
 
     def __str__(self):
-        where = f" ({self.path})" if self.path else ""
+        where = f" ({self.path!r})" if self.path else ""  # a name may hold anything
         return f"Image {self.index}{where} cannot be read: {self.reason}"
 
 
@@ -299,10 +305,11 @@ def sample_key(item):
     """
     if isinstance(item, (str, os.PathLike)):
         try:
-            stat = os.stat(item)
+            status = os.stat(item)
         except (OSError, ValueError):
             return None
-        return f"{os.path.abspath(item)}:{stat.st_size}:{stat.st_mtime_ns}"
+        path = os.path.abspath(os.fsdecode(item)).encode(errors="backslashreplace").decode()
+        return f"{path}:{status.st_size}:{status.st_mtime_ns}"
     if isinstance(item, bytes):
         header, content = "bytes", item
     elif isinstance(item, np.ndarray):
@@ -342,12 +349,14 @@ def decode_sample(item, row, mode=None):
     """
     if isinstance(item, ImageReadError):
         return item
-    path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+    path = os.fsdecode(item) if isinstance(item, (str, os.PathLike)) else None
     try:
         if isinstance(item, Image.Image):
             image = _eight_bit(item)
         elif isinstance(item, (str, os.PathLike, bytes)):
-            with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as opened:
+            with _open(item) as opened:
+                if opened.format in _PROGRAMS:
+                    raise ValueError(f"another program would have to draw {opened.format} images")
                 image = _eight_bit(opened)
         else:
             image = array_to_pil(to_uint8(_channels_last(item)[np.newaxis], rows=[row])[0])
@@ -363,7 +372,12 @@ def read_images(X, indices=None, *, mode="RGB", on_error="raise"):
     """Read samples of any kind as PIL images.
 
     Turned upright by their EXIF orientation; transparency laid on white; 16-bit values scaled to
-    8 bits; floats taken as [0, 1] if no value of the image exceeds 1, else as [0, 255].
+    8 bits; floats taken as [0, 1] if no value of the image exceeds 1, else as [0, 255]. PIL's mode
+    "I" is taken as 8 bits if no value of the image exceeds 255, else as 16 bits, and always as 16
+    bits from a PNG or PPM file. Of an animation the first frame is read.
+
+    An image of more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` counts as one that cannot be read,
+    and so do EPS and WMF files, which Pillow has another program draw.
 
     Parameters
     ----------
@@ -394,14 +408,11 @@ def read_images(X, indices=None, *, mode="RGB", on_error="raise"):
     """
     samples = as_samples(X)
     rows = range(n_images(X)) if indices is None else indices
-    batch = fetch_samples(samples, rows)
-    if isinstance(batch, np.ndarray):
-        images = [array_to_pil(image, mode) for image in to_uint8(batch, rows)]
-    else:
-        images = [decode_sample(item, row, mode) for item, row in zip(batch, rows)]
-    for image in images if on_error == "raise" else ():
-        if isinstance(image, ImageReadError):
+    images = []
+    for image in _each_image(samples, rows, mode):
+        if on_error == "raise" and isinstance(image, ImageReadError):
             raise image
+        images.append(image)
     return images
 
 
@@ -458,7 +469,9 @@ def as_image_array(X, *, image_size=None, channels=None, n_jobs=None):
     result = np.empty((n, *wanted, channels), dtype=np.uint8)
 
     def read_rows(rows):
-        for row, image in zip(rows, read_images(samples, rows, mode=mode)):
+        for row, image in zip(rows, _each_image(samples, rows, mode)):
+            if isinstance(image, ImageReadError):
+                raise image
             size = image.size[::-1]
             if size != wanted and image_size is None:
                 raise ValueError(
@@ -589,22 +602,57 @@ def _scale_to_uint8(images, rows):
     return images.astype(np.uint8)
 
 
+def _open(item):
+    """Open an encoded image, a path or bytes, of which nothing but the head is read yet."""
+    if isinstance(item, bytes):
+        return Image.open(io.BytesIO(item))
+    # Opening a pipe waits for ever, and a device never ends.
+    if not stat.S_ISREG(os.stat(item).st_mode):
+        raise ValueError("it is no file, but a folder, a pipe or a device")
+    return Image.open(item)
+
+
 def _eight_bit(image):
     """Upright "L" or "RGB" copy of a PIL image of any mode."""
+    n_pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    if not n_pixels:
+        raise ValueError(f"it has no pixels: width and height are {image.size}")
+    if limit is not None and n_pixels > limit:
+        raise ValueError(
+            f"it has {image.width} x {image.height} pixels; if it may take this much memory, raise"
+            f" PIL.Image.MAX_IMAGE_PIXELS, which is {limit}"
+        )
+    with _ONE_LARGE_AT_A_TIME if n_pixels > _LARGE else contextlib.nullcontext():
+        return _convert(image)
+
+
+def _convert(image):
+    # Pillow before version 11 has "I" for the 16-bit values of a file.
+    is_deep = image.mode != "I" or image.format in ("PNG", "PPM")
     image = ImageOps.exif_transpose(image)
     image.load()
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
-        if values.dtype.kind in "iu":  # deeper than 8 bits: 16, whatever type holds them
-            if values.min() < 0 or values.max() > 65535:
-                raise ValueError(f"values from {values.min()} to {values.max()} are not 16-bit")
-            values = values.astype(np.uint16)
+        if values.dtype.kind in "iu":
+            low, high = values.min(), values.max()
+            if low < 0 or high > 65535:
+                raise ValueError(f"values from {low} to {high} are neither 8-bit nor 16-bit")
+            values = values.astype(np.uint16 if is_deep or high > 255 else np.uint8)
         return array_to_pil(to_uint8(values[np.newaxis])[0])
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _each_image(samples, rows, mode):
+    """Yield images, or why there is none, one at a time: a photo is large until it is resized."""
+    if isinstance(samples, np.ndarray):
+        batch = to_uint8(fetch_samples(samples, rows), rows)
+        yield from (array_to_pil(image, mode) for image in batch)
+    else:
+        yield from (decode_sample(_fetch_one(samples, int(row)), row, mode) for row in rows)
 
 
 def _fetch_one(samples, row):

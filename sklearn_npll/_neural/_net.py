@@ -6,14 +6,19 @@ import time
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
+from skorch.history import History
+from skorch.utils import get_map_location
 from torch import nn
 
 from ._checkpoint import map_tensors, plain_row
+from ._networks import NetworkEnsemble
 
 MIN_LR_SHARE = 1e-3
+_PLAIN = ("seed", "lr", "batch_size", "max_epochs", "device", "verbose")  # settings of a net
 DIVERGED = "the training has diverged; lower `lr`, or see whether a view of your own returns NaN"
 
 
@@ -358,11 +363,61 @@ class EpochNet(NeuralNet):
     def forget_training(self):
         """Drop what only the training needs, so that a pickle holds what predicts."""
         self.terms_ = self.optimizer_ = None
-        self.module__module = self.module__init = self.callbacks = None
+        self.module__init = self.callbacks = None
+        if not isinstance(self.module__module, str):
+            self.module__module = None
         self.callbacks_ = []
         self.method = SimpleNamespace(precision=self.method.precision)
         for network in self.networks_:
             network.projector = None
+
+    def __reduce_ex__(self, protocol):
+        if getattr(self, "optimizer_", None) is None:
+            return super().__reduce_ex__(protocol)
+        return _restore_unfinished, (type(self), super().__getstate__())  # skorch's, for a callback
+
+    def __getstate__(self):
+        """Return what predicts as arrays and plain values, in which skops sees all there is."""
+        state = {name: getattr(self, name) for name in _PLAIN}
+        state["precision"] = self.method.precision
+        state["history"] = [plain_row(row) for row in self.history]
+        if isinstance(self.module__module, str):
+            names = ("module", "shape", "n_classes", "n_networks")
+            state["network"] = {name: getattr(self, f"module__{name}") for name in names}
+            weights = self.module_.state_dict()
+            state["weights"] = {name: value.cpu().numpy() for name, value in weights.items()}
+        else:
+            on_cpu = torch.device(self.device).type == "cpu"
+            state["module_"] = self.module_ if on_cpu else copy.deepcopy(self.module_).cpu()
+        return state
+
+    def __setstate__(self, state):
+        method = SimpleNamespace(precision=state["precision"])
+        settings = {name: state[name] for name in _PLAIN}
+        settings["device"] = device = str(get_map_location(state["device"]))
+        self.__init__(NetworkEnsemble, method=method, train_split=None, **settings)
+        module = state.get("module_")
+        if module is None:
+            weights = {k: torch.from_numpy(np.array(v)) for k, v in state["weights"].items()}
+            statistics = {name: weights[f"networks.0.{name}"] for name in ("mean", "scale")}
+            with torch.random.fork_rng([]):  # the weights are drawn before they are loaded
+                module = NetworkEnsemble(**state["network"], **statistics, projection_dim=None)
+            module.load_state_dict(weights)
+            vars(self).update({f"module__{k}": v for k, v in state["network"].items()})
+        else:
+            self.module__module = None
+        # past skorch, which takes a module for one to be trained
+        vars(self).update(module_=module.to(device), initialized_=True)
+        self.history = History(state["history"])
+        self.terms_ = self.optimizer_ = None
+        self.callbacks_ = []
+
+
+def _restore_unfinished(cls, state):
+    """Make a net of skorch's own state, which holds a pickle; only a pickle calls this."""
+    net = cls.__new__(cls)
+    NeuralNet.__setstate__(net, state)
+    return net
 
 
 class ContrastiveNet(EpochNet):

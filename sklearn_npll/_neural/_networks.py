@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 from pathlib import Path
 
 import torch
@@ -285,15 +286,30 @@ class NetworkEnsemble(nn.Module):
 
 
 def load_weights(init):
-    """Read a state dict from a `.safetensors` or torch file, or return the one given."""
+    """Read a state dict from a `.safetensors` or torch file, or return the one given.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no weights, or is damaged. Code in it is not run.
+    """
     if isinstance(init, dict):
         return init
     path = Path(init)
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
 
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except pickle.UnpicklingError:  # whose message tells how to run it nevertheless
+        reason = "it is damaged, or holds what may be code; save a state dict"
+    # readers raise anything on a damaged file
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+    raise ValueError(f"init={str(init)!r} cannot be read as weights: {reason}")
 
 
 class DeployedNetwork(nn.Module):

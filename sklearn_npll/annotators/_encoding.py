@@ -321,22 +321,30 @@ def _load(encoder, samples, rows, cache):
         keys = [sample_key(item) for item in batch]
         stored = cache.get(key for key in keys if key is not None)
     new = [i for i, key in enumerate(keys) if key not in stored]
-    errors = []
     images = None
     if isinstance(batch, np.ndarray):
         # one that cannot be read is found by reading them one by one
         with contextlib.suppress(ImageReadError):
             images = to_uint8(batch[new] if stored else batch, [rows[i] for i in new])
     if images is None:
-        decoded = {i: decode_sample(batch[i], rows[i], "RGB") for i in new}
-        errors = [image for image in decoded.values() if isinstance(image, ImageReadError)]
-        new = [i for i in new if not isinstance(decoded[i], ImageReadError)]
-        images = [decoded[i] for i in new]
+        return _load_each(encoder, rows, keys, stored, new, batch)
     # Arrays are resized by torch, whose threads would here compete with the model's for the cores.
-    later = isinstance(images, np.ndarray) and getattr(encoder, "device", None) == "cpu"
-    if new and not later:
+    if new and getattr(encoder, "device", None) != "cpu":
         images = encoder.prepare(images)
-    return _Part(keys, stored, new, images, errors)
+    return _Part(keys, stored, new, images, [])
+
+
+def _load_each(encoder, rows, keys, stored, new, batch):
+    """Prepare images one by one: a photo takes far more memory than what is made of it."""
+    read, prepared, errors = [], [], []
+    for i in new:
+        image = decode_sample(batch[i], rows[i], "RGB")
+        if isinstance(image, ImageReadError):
+            errors.append(image)
+        else:
+            read.append(i)
+            prepared.append(encoder.prepare([image]))
+    return _Part(keys, stored, read, encoder.join(prepared) if read else None, errors)
 
 
 def _encode(encoder, parts, n_dimensions, cache):

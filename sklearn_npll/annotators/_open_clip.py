@@ -123,7 +123,7 @@ class OpenClipEncoder:
             if _is_batchable(config):
                 return _resize(images, config)
             images = [_to_pil(image) for image in images]
-        return torch.stack([self.preprocess(image) for image in images])
+        return torch.stack([self.preprocess(_trim(image, config)) for image in images])
 
     def join(self, parts):
         """Join parts of a batch that were prepared apart."""
@@ -313,7 +313,8 @@ def _resize(images, config):
     import torch
     from torch.nn.functional import interpolate
 
-    batch = torch.from_numpy(images).permute(0, 3, 1, 2)
+    left, top, right, bottom = _middle(images.shape[2], images.shape[1], config["resize_mode"])
+    batch = torch.from_numpy(images[:, top:bottom, left:right]).permute(0, 3, 1, 2)
     given = tuple(batch.shape[2:])
     wanted = resized = _pair(config["size"])
     if config["resize_mode"] == "shortest":
@@ -324,6 +325,25 @@ def _resize(images, config):
         top, left = (round((r - w) / 2) for r, w in zip(resized, wanted))
         batch = batch[:, :, top : top + wanted[0], left : left + wanted[1]]
     return batch
+
+
+def _trim(image, config):
+    """Cut off of a PIL image what makes its resizing costly or impossible."""
+    box = _middle(*image.size, config["resize_mode"])
+    return image if box == (0, 0, *image.size) else image.crop(box)
+
+
+def _middle(width, height, resize_mode):
+    """Box of an image's middle, at most 32 times as long as it is wide.
+
+    Resized until the shorter side fits, an image of 30,000 x 1 pixels would take gigabytes, of
+    which all but the square in the middle is cut off. With "longest" no pixel would be left.
+    """
+    if resize_mode == "squash":
+        return 0, 0, width, height
+    longest = 32 * min(width, height)
+    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
+    return left, top, left + min(width, longest), top + min(height, longest)
 
 
 def _pair(size):

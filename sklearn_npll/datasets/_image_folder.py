@@ -1,5 +1,6 @@
 """Read a folder of images: one subfolder a class, or flat and unlabelled."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -14,7 +15,8 @@ def load_image_folder(path, *, extensions=IMAGE_EXTENSIONS, return_X_y=False):
 
     A folder with subfolders is labelled: each subfolder is a class, and the images at any depth
     below it are its samples. A folder with images of its own and no subfolders is unlabelled.
-    Images are not opened, only listed; hidden files and folders are left out.
+    Images are not opened, only listed; hidden files and folders are left out. Links are followed,
+    but no folder is entered twice below a class folder, so that links in a circle end.
 
     Parameters
     ----------
@@ -100,12 +102,16 @@ def _is_image(path, endings):
     return path.suffix.lower() in endings and path.is_file()
 
 
-def _images_below(folder, endings):
+def _images_below(folder, endings, seen=None):
     """Sorted paths of the images at any depth below a folder."""
-    found = []
+    seen = set() if seen is None else seen
+    found, real = [], os.path.realpath(folder)
+    if real in seen:
+        return found
+    seen.add(real)
     for path in _visible(folder):
         if path.is_dir():
-            found += _images_below(path, endings)
+            found += _images_below(path, endings, seen)
         elif _is_image(path, endings):
             found.append(str(path))
     return found

@@ -356,7 +356,7 @@ class DeFTDetector(BaseNoiseDetector):
             features = torch.stack(prompts()).cpu()
         self.prompt_features_ = features.numpy()
         if self.backend != "feature":
-            self.contexts_ = torch.stack(list(_state(prompts).values())).numpy()
+            self.contexts_ = np.stack(list(_state(prompts).values()))
         learnt["images"] = _state(images)
         margin = prompt_margin(*self._logits(samples, learnt))
         sets = torch.from_numpy(candidates)
@@ -428,7 +428,7 @@ class DeFTDetector(BaseNoiseDetector):
         tower = self._image_tower(learnt)
         with torch.no_grad():
             for name, parameter in trainable(tower).items():
-                parameter.copy_(learnt["images"][name])
+                parameter.copy_(torch.from_numpy(learnt["images"][name]))
         device = self._device(learnt["backend"])
         positive, negative = torch.from_numpy(self.prompt_features_).to(device)
         return predict_logits(
@@ -437,5 +437,5 @@ class DeFTDetector(BaseNoiseDetector):
 
 
 def _state(module):
-    """Copy what was learnt to the CPU."""
-    return {name: p.detach().cpu().clone() for name, p in trainable(module).items()}
+    """Copy what was learnt to arrays, which skops can write."""
+    return {name: p.detach().float().cpu().numpy().copy() for name, p in trainable(module).items()}
