@@ -806,35 +806,34 @@ class PartialLabels:
         ...     PartialLabels.load(os.path.join(folder, "labels"))
         PartialLabels(n_samples=2, n_classes=2, mean_set_size=1.50, data=list)
         """
-        try:
-            with np.load(_npz(path), allow_pickle=False) as file:
-                arrays = dict(file)
-            columns, sizes = arrays["columns"], arrays["sizes"]
-            n_classes = len(arrays["classes"])
-            # SciPy trusts these, and would write to any place in memory.
-            if not _are_counts(sizes, len(columns)) or not _are_counts(columns, n_classes - 1):
-                raise ValueError("its candidates are not those of a container")
-            if sizes.sum() != len(columns):
-                raise ValueError(f"it holds {len(columns)} candidates of {sizes.sum()}")
-            candidates = sp.csr_array(
-                (
-                    np.ones(len(columns), dtype=bool),
-                    columns.astype(np.int32),
-                    np.concatenate([[0], np.cumsum(sizes)]),
-                ),
-                shape=(len(sizes), n_classes),
-            )
-            data = arrays["data_list"].tolist() if "data_list" in arrays else arrays.get("data")
-            parts = {name: arrays.get(name) for name in ("scores", "votes", "known")}
-            return cls(data, arrays["classes"], candidates, **parts)
-        except OSError:  # the file cannot be opened, which is no fault of its content
-            raise
-        # zipfile and NumPy raise anything on a damaged file.
-        except Exception as error:
-            raise ValueError(
-                f"{_npz(path)} is no file that PartialLabels.save wrote, or is damaged:"
-                f" {type(error).__name__}: {error}"
-            ) from error
+        with open(_npz(path), "rb") as file:
+            try:
+                return cls._read(file)
+            # zipfile and NumPy raise anything on a damaged file
+            except Exception as error:
+                raise ValueError(
+                    f"{_npz(path)} is no file that PartialLabels.save wrote, or is damaged:"
+                    f" {type(error).__name__}: {error}"
+                ) from error
+
+    @classmethod
+    def _read(cls, file):
+        with np.load(file, allow_pickle=False) as arrays:
+            arrays = dict(arrays)
+        columns, sizes, n_classes = arrays["columns"], arrays["sizes"], len(arrays["classes"])
+        # SciPy trusts these, and would write to any place in memory.
+        if not (_are_counts(columns, n_classes - 1) and _are_counts(sizes, n_classes)):
+            raise ValueError("the candidates are out of range")
+        if sizes.sum() != len(columns):
+            raise ValueError(f"there are {len(columns)} candidates in place of {sizes.sum()}")
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        candidates = sp.csr_array(
+            (np.ones(len(columns), dtype=bool), columns.astype(np.int32), starts),
+            shape=(len(sizes), n_classes),
+        )
+        data = arrays["data_list"].tolist() if "data_list" in arrays else arrays.get("data")
+        parts = {name: arrays.get(name) for name in ("scores", "votes", "known")}
+        return cls(data, arrays["classes"], candidates, **parts)
 
 
 class _Summary(dict):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -99,18 +100,25 @@ def save(folder):
     return PartialLabels.load(folder / "kept" / "labels").data
 
 
-def _work(job, folder, threads):
-    torch.set_num_threads(threads)
-    result = job(folder)
+def _work(job, folder, max_bytes):
+    torch.set_num_threads(1)
+    if max_bytes is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = job(folder)
+    Path(folder, "warnings").write_text("".join(f"{w.message}\n" for w in caught))
     np.save(folder / "result.npy", result)
 
 
-def start(job, folder):
-    """Start a job in a process of its own, forked off one that has imported everything."""
+def start(job, folder, max_bytes=None):
+    """Start a job in a process of its own, which cannot write files of more than max_bytes."""
     folder.mkdir(exist_ok=True)
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("forkserver")  # imports everything only once
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_work, args=(job, folder, 1))
+    process = context.Process(target=_work, args=(job, folder, max_bytes))
     process.start()
     return process
 

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import os
+import pickle
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
@@ -263,11 +264,19 @@ def _load(name, pretrained, device, precision, stamp):
     import torch
 
     try:
+        for path in _torch_files(name, pretrained):
+            # open_clip tries again without this if torch before 2.6 raises a TypeError.
+            torch.load(path, map_location="cpu", weights_only=True)
         with torch.random.fork_rng(devices=[]):  # the model is first filled with random weights
             model, preprocess = open_clip.create_model_from_pretrained(
                 name, pretrained, device=device, precision=precision
             )
         tokenizer = open_clip.get_tokenizer(name)
+    except pickle.UnpicklingError as error:  # whose message tells how to run it nevertheless
+        raise RuntimeError(
+            f"The weights of model={name!r}, pretrained={pretrained!r} are damaged, or hold what"
+            " may be code and is not run. Ask for a file of safetensors."
+        ) from error
     except Exception as error:  # a failed download, a broken file, weights of another model
         raise RuntimeError(
             f"The weights of model={name!r}, pretrained={pretrained!r} cannot be loaded"
@@ -275,6 +284,15 @@ def _load(name, pretrained, device, precision, stamp):
             f" downloaded; to work offline use '{_LOCAL}<folder>' or {SHIPPED_MODEL!r}."
         ) from error
     return OpenClipEncoder(model, preprocess, tokenizer, device, precision)
+
+
+def _torch_files(name, pretrained):
+    """Local files of weights that open_clip may read with torch.load."""
+    files = [Path(pretrained)] if pretrained is not None else []
+    if name.startswith(_LOCAL):
+        folder = Path(name[len(_LOCAL) :])
+        files = [] if any(folder.glob("*.safetensors")) else folder.iterdir()
+    return [path for path in files if path.is_file() and path.suffix in (".bin", ".pth", ".pt")]
 
 
 def _causal_tower(model):

@@ -175,7 +175,8 @@ def _load(model, revision, device, dtype, stamps):
             f"TransformersChat needs transformers 4.50, and {transformers.__version__} is"
             " installed; run: pip install 'sklearn-npll[chat]'."
         )
-    processor = transformers.AutoProcessor.from_pretrained(model, revision=revision)
+    options = {"revision": revision, "trust_remote_code": False}  # by default it asks, and waits
+    processor = transformers.AutoProcessor.from_pretrained(model, **options)
     if getattr(processor, "chat_template", None) is None:
         raise ValueError(
             f"{model!r} has no chat template, so it is not known how to put a question to it; use"
@@ -187,9 +188,8 @@ def _load(model, revision, device, dtype, stamps):
         tokenizer.pad_token = tokenizer.eos_token
     name = "dtype" if release >= (4, 56) else "torch_dtype"
     dtype = dtype if dtype == "auto" else getattr(torch, dtype)
-    network = transformers.AutoModelForImageTextToText.from_pretrained(
-        model, revision=revision, **{name: dtype}
-    )
+    options[name] = dtype
+    network = transformers.AutoModelForImageTextToText.from_pretrained(model, **options)
     return network.to(device).eval(), processor
 
 
