@@ -359,7 +359,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         vars(self).pop("training_state_", None)
         if self.warm_start:
             self.training_state_ = {
-                **map_tensors(lambda t: t.detach().cpu().clone(), net.training_state()),
+                **map_tensors(lambda t: t.detach().cpu().numpy().copy(), net.training_state()),
                 "classes": self.classes_.tolist(),
                 "data": data_key,
             }

@@ -107,8 +107,8 @@ def _digest(content):
 
 
 def map_tensors(function, state):
-    """Apply a function to each tensor in nested dicts and lists."""
-    if isinstance(state, torch.Tensor):
+    """Apply a function to each tensor or array in nested dicts and lists."""
+    if isinstance(state, (torch.Tensor, np.ndarray)):
         return function(state)
     if isinstance(state, dict):
         return {key: map_tensors(function, value) for key, value in state.items()}

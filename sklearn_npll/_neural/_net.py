@@ -351,7 +351,7 @@ class EpochNet(NeuralNet):
     def load_training_state(self, state, data):
         """Continue from what `training_state` returned, which stays as it is."""
         # copies, as momentum, prototypes and queues are changed in place
-        state = map_tensors(lambda t: t.to(self.device, copy=True), state)
+        state = map_tensors(lambda t: torch.as_tensor(t).to(self.device, copy=True), state)
         self.module_.load_state_dict(state["module"])
         # the momentum buffers of then, the settings of now
         momentum = state["optimizer"]["state"]
@@ -372,51 +372,61 @@ class EpochNet(NeuralNet):
             network.projector = None
 
     def __reduce_ex__(self, protocol):
-        if getattr(self, "optimizer_", None) is None:
-            return super().__reduce_ex__(protocol)
-        return _restore_unfinished, (type(self), super().__getstate__())  # skorch's, for a callback
+        if getattr(self, "optimizer_", None) is not None:  # a callback of skorch's pickles it
+            return _restore, (NeuralNet.__setstate__, type(self), super().__getstate__())
+        if not isinstance(self.module__module, str):
+            on_cpu = torch.device(self.device).type == "cpu"
+            module = self.module_ if on_cpu else copy.deepcopy(self.module_).cpu()
+            return _restore, (EpochNet._set_module, type(self), self._plain_state(), module)
+        return super().__reduce_ex__(protocol)
 
     def __getstate__(self):
         """Return what predicts as arrays and plain values, in which skops sees all there is."""
-        state = {name: getattr(self, name) for name in _PLAIN}
-        state["precision"] = self.method.precision
-        state["history"] = [plain_row(row) for row in self.history]
-        if isinstance(self.module__module, str):
-            names = ("module", "shape", "n_classes", "n_networks")
-            state["network"] = {name: getattr(self, f"module__{name}") for name in names}
-            weights = self.module_.state_dict()
-            state["weights"] = {name: value.cpu().numpy() for name, value in weights.items()}
-        else:
-            on_cpu = torch.device(self.device).type == "cpu"
-            state["module_"] = self.module_ if on_cpu else copy.deepcopy(self.module_).cpu()
-        return state
+        if not isinstance(self.module__module, str):
+            raise TypeError(
+                "only networks that have a name can be written without pickle, and this one is a "
+                "module of your own; pickle the classifier, or export it with export_onnx"
+            )
+        names = ("module", "shape", "n_classes", "n_networks")
+        return {
+            **self._plain_state(),
+            "network": {name: getattr(self, f"module__{name}") for name in names},
+            "weights": {k: value.cpu().numpy() for k, value in self.module_.state_dict().items()},
+        }
 
     def __setstate__(self, state):
-        method = SimpleNamespace(precision=state["precision"])
+        weights = {k: torch.from_numpy(np.array(v)) for k, v in state["weights"].items()}
+        statistics = {name: weights[f"networks.0.{name}"] for name in ("mean", "scale")}
+        with torch.random.fork_rng([]):  # the weights are drawn before they are loaded
+            module = NetworkEnsemble(**state["network"], **statistics, projection_dim=None)
+        module.load_state_dict(weights)
+        self._set_module(state, module)
+        vars(self).update({f"module__{name}": value for name, value in state["network"].items()})
+
+    def _plain_state(self):
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "precision": self.method.precision,
+            "history": [plain_row(row) for row in self.history],
+        }
+
+    def _set_module(self, state, module):
+        """Become a trained net."""
         settings = {name: state[name] for name in _PLAIN}
-        settings["device"] = device = str(get_map_location(state["device"]))
-        self.__init__(NetworkEnsemble, method=method, train_split=None, **settings)
-        module = state.get("module_")
-        if module is None:
-            weights = {k: torch.from_numpy(np.array(v)) for k, v in state["weights"].items()}
-            statistics = {name: weights[f"networks.0.{name}"] for name in ("mean", "scale")}
-            with torch.random.fork_rng([]):  # the weights are drawn before they are loaded
-                module = NetworkEnsemble(**state["network"], **statistics, projection_dim=None)
-            module.load_state_dict(weights)
-            vars(self).update({f"module__{k}": v for k, v in state["network"].items()})
-        else:
-            self.module__module = None
+        settings["device"] = str(get_map_location(state["device"]))
+        settings["method"] = SimpleNamespace(precision=state["precision"])
+        self.__init__(NetworkEnsemble, module__module=None, train_split=None, **settings)
         # past skorch, which takes a module for one to be trained
-        vars(self).update(module_=module.to(device), initialized_=True)
+        vars(self).update(module_=module.to(self.device), initialized_=True)
         self.history = History(state["history"])
         self.terms_ = self.optimizer_ = None
         self.callbacks_ = []
 
 
-def _restore_unfinished(cls, state):
-    """Make a net of skorch's own state, which holds a pickle; only a pickle calls this."""
+def _restore(set_state, cls, *state):
+    """Make a net that holds what only pickle can write."""
     net = cls.__new__(cls)
-    NeuralNet.__setstate__(net, state)
+    set_state(net, *state)
     return net
 
 
