@@ -8,8 +8,6 @@ import time
 import uuid
 
 _ABANDONED_AFTER = 600  # seconds without a write
-
-
 _FULL_OR_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 

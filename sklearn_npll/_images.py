@@ -627,7 +627,7 @@ def _eight_bit(image):
 
 
 def _convert(image):
-    # Pillow before version 11 has "I" for the 16-bit values of a file.
+    # Of these files older Pillow makes an "I" of 16 bits, newer an "I;16".
     is_deep = image.mode != "I" or image.format in ("PNG", "PPM")
     image = ImageOps.exif_transpose(image)
     image.load()

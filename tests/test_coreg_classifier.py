@@ -1171,6 +1171,24 @@ def test_pickle_and_joblib(fitted, tmp_path):
     assert_same_fit(loaded.fit(X, Y), fitted)
 
 
+class Copier(Callback):
+    copies = []
+
+    def on_epoch_end(self, net, **kwargs):
+        weights = {name: value.clone() for name, value in net.module_.state_dict().items()}
+        self.copies.append((weights, pickle.loads(pickle.dumps(net))))
+
+
+def test_pickle_of_a_net_in_training():
+    Copier.copies.clear()
+    classifier(max_epochs=2, callbacks=[Copier()]).fit(X, Y)
+    for weights, net in Copier.copies:
+        loaded = net.module_.state_dict()
+        assert loaded.keys() == weights.keys()
+        assert all(torch.equal(loaded[name], value) for name, value in weights.items())
+    assert [len(net.history) for _, net in Copier.copies] == [1, 2]
+
+
 def test_pickle_holds_what_predicts():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(500, 40)).astype(np.float32)

@@ -215,7 +215,7 @@ def test_integers_of_an_unknown_depth():
     assert read([0, 7, 255]) == [0, 7, 255]
     assert read([0, 257, 65535]) == [0, 1, 255]
     assert read([0, 128, 256]) == [0, 0, 1]
-    for kind in ("PNG", "PPM"):  # Pillow before 11 reads their 16 bits as "I"
+    for kind in ("PNG", "PPM"):  # whose 16 bits older Pillow reads as "I"
         assert read([0, 128, 255], kind) == [0, 0, 1]
     assert read([0, 7, 255], "TIFF") == [0, 7, 255]
     for values in ([-1, 0], [0, 65536]):

@@ -72,10 +72,12 @@ class _Cache:
 
     def _get(self, keys):
         """Return a dict of the values that are there and undamaged, by key."""
+        if not self._is_readable:
+            return {}
         keys, rows = list(keys), []
         try:
             with self._connect() as connection:
-                for start in range(0, len(keys) if self._is_readable else 0, _KEYS_PER_QUERY):
+                for start in range(0, len(keys), _KEYS_PER_QUERY):
                     part = keys[start : start + _KEYS_PER_QUERY]
                     marks = ",".join("?" * len(part))
                     rows += connection.execute(
