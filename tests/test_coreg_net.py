@@ -40,6 +40,8 @@ SHORT = {
     "projection_dim": 8,
     "lr": 0.05,
     "temperature": 0.5,
+    "co_labelling": "peer",
+    "mixup_alpha": 4.0,
 }
 
 
