@@ -6,13 +6,14 @@ import pickle
 import signal
 import threading
 import uuid
+import zipfile
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import ColourVLM, FeatureVLM
+from fakes import ColourVLM, FeatureVLM, write_tiny_clip
 from PIL import Image
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
@@ -147,8 +148,9 @@ class TestEquality:
 
     @pytest.mark.parametrize("samples", [ROWS, pd.DataFrame(ROWS, columns=list("abcde"))])
     def test_features(self, samples, folder):
-        annotator = make_annotator(FeatureVLM()).fit(samples)
-        for pipe in (annotator, make_pipeline(MaxAbsScaler(), annotator).fit(samples)):
+        annotator = make_annotator(FeatureVLM())
+        for pipe in (clone(annotator), make_pipeline(MaxAbsScaler(), annotator)):
+            pipe.fit(samples)
             annotate_shards(pipe, samples, folder / type(pipe).__name__, shard_size=4)
             labels = merge_shards(folder / type(pipe).__name__, samples)
             assert_same(labels, pipe.transform(samples))
@@ -294,7 +296,9 @@ class TestRestart:
         paths = annotate_shards(annotator, X, folder, shard_size=8)
         vlm.count()
         content = bytearray(paths[1].read_bytes())
-        content[len(content) // 3] ^= 1
+        with zipfile.ZipFile(paths[1]) as file:
+            scores = file.getinfo("scores.npy")
+        content[scores.header_offset + scores.compress_size // 2] ^= 1
         contents = {"cut": content[:-1], "empty": b"", "flipped": content, "other": b"text" * 99}
         paths[1].write_bytes(contents[damage])
         with pytest.raises(ValueError, match="shard-00001.npz is damaged; annotate again"):
@@ -315,8 +319,7 @@ class TestRestart:
             path.write_bytes(damaged)
             try:
                 labels = merge_shards([path])
-            except ValueError as error:
-                assert "damaged" in str(error)
+            except ValueError:
                 noticed += 1
             else:  # a bit that means nothing, such as of the time of writing
                 assert_same(labels, expected)
@@ -363,7 +366,7 @@ class TestRefusals:
             ({"templates": ["{}", "a {}"]}, r"templates\[1\] was 'pale {}', and is 'a {}' now"),
             ({"batch_size": 2}, "batch_size was 4, and is 2 now"),
             ({"output": "embeddings"}, "output was 'images', and is 'embeddings' now"),
-            ({"classes": [*CLASSES, "white"]}, r"annotator.classes was \['red', 'green', 'blue'\]"),
+            ({"classes": ["red", "blue", "green"]}, r"classes\[1\] was 'green', and is 'blue' now"),
         ],
     )
     def test_another_annotator(self, annotator, folder, params, message):
@@ -376,12 +379,25 @@ class TestRefusals:
         with pytest.raises(ValueError, match="b.npz is not of the same annotator and drop"):
             merge_shards([paths[0], annotate_shard(other, X[:4], folder / "b")])
 
-    def test_other_weights(self, annotator, folder):
+    def test_another_model(self, annotator, folder):
         annotate_shards(annotator, X, folder)
         vlm = BatchVLM()
         vlm.cache_key = "colour 2"
-        with pytest.raises(ValueError, match="weights was 'colour', and is 'colour 2' now"):
+        with pytest.raises(
+            ValueError, match="vlm.type was '.*VLM colour', and is '.*VLM colour 2'"
+        ):
             annotate_shards(make_annotator(vlm).fit(X), X, folder)
+
+    def test_other_weights(self, tmp_path):
+        first, second = (
+            VLMPartialAnnotator(
+                CLASSES, model=write_tiny_clip(tmp_path / "clip", seed=seed), templates="{}"
+            ).fit(X)
+            for seed in (0, 1)
+        )
+        annotate_shards(first, X, tmp_path / "labels")
+        with pytest.raises(ValueError, match="prompted.weights was '.*', and is '.*' now"):
+            annotate_shards(second, X, tmp_path / "labels")
 
     def test_other_samples(self, annotator, tmp_path):
         folder = tmp_path / "labels"
@@ -490,7 +506,7 @@ class TestDescription:
             description = describe(estimator)
             assert json.loads(json.dumps(description)) == description
             if estimator is not ensemble and estimator is not chat:
-                estimator.transform(X).candidates
+                assert estimator.transform(X).mean_set_size >= 1
             assert first_difference(description, describe(estimator)) is None
             again = pickle.loads(pickle.dumps(estimator))
             assert first_difference(description, describe(again)) is None
@@ -529,6 +545,7 @@ def test_threads(annotator, folder):
     assert_same(merge_shards(folder), annotator.transform(X))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a system with SIGKILL")
 def test_a_killed_process(tmp_path, folder):
     vlm, dark = MortalVLM(tmp_path, "killed"), X.copy()
@@ -574,15 +591,14 @@ class TestDask:
         bag = pytest.importorskip("dask.bag")
         annotator = make_annotator().fit(X[:1])
 
+        def read(number):
+            return np.random.default_rng(number).integers(1, 255, (8, 2, 2, 3), np.uint8)
+
         def annotate(number):
-            part = np.random.default_rng(number).integers(1, 255, size=(8, 2, 2, 3), dtype=np.uint8)
-            return annotate_shard(annotator, part, tmp_path / f"{number}.npz")
+            return annotate_shard(annotator, read(number), tmp_path / f"{number}.npz")
 
         paths = bag.from_sequence(range(4), npartitions=4).map(annotate).compute(scheduler=client)
-        parts = [
-            np.random.default_rng(i).integers(1, 255, (8, 2, 2, 3), np.uint8) for i in range(4)
-        ]
-        labels = merge_shards(paths, np.concatenate(parts))
+        labels = merge_shards(paths, np.concatenate([read(number) for number in range(4)]))
         assert_same(labels, annotator.transform(labels.data))
 
     def test_search(self, client):
