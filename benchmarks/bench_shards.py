@@ -1,5 +1,7 @@
 """Cost of annotating in shards: time beside one process, size of the files, time to merge.
 
+Seconds are those of the processor, which other work on the machine changes least.
+
 Overhead: seconds of ``annotate_shards`` with one job, and of ``merge_shards``, against seconds of
 ``transform``, with the shipped model on its test images. The runs alternate, and the median ratio
 is reported.
@@ -76,10 +78,10 @@ def measure_overhead(arguments):
                 "merge_shards": lambda: merge_shards(folder, X),
             }
             for name, run in runs.items():
-                start = time.perf_counter()
+                start = time.process_time()
                 run()
                 if repeat:  # the first warms up
-                    seconds[name].append(time.perf_counter() - start)
+                    seconds[name].append(time.process_time() - start)
     ratios = [b / a for a, b in zip(seconds["transform"], seconds["annotate_shards"])]
     sizes = {}
     for name, drop in DROPS.items():
@@ -101,15 +103,15 @@ def measure_size(n_classes, n_rows):
 
     X = np.arange(n_rows)[:, None]
     annotator = MadeUp(n_classes).fit(X)
-    start = time.perf_counter()
+    start = time.process_time()
     annotator.transform(X)
-    making = time.perf_counter() - start
+    making = time.process_time() - start
     sizes, seconds = {}, {}
     for name, drop in DROPS.items():
         with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
+            start = time.process_time()
             paths = annotate_shards(annotator, X, folder, shard_size=n_rows, drop=drop)
-            seconds[name] = time.perf_counter() - start - making
+            seconds[name] = time.process_time() - start - making
             sizes[name] = bytes_a_row(paths, n_rows)
     return {"n_rows": n_rows, "bytes_a_row": sizes, "seconds_to_write": seconds}
 
@@ -140,9 +142,9 @@ def measure_merge(arguments):
     with tempfile.TemporaryDirectory() as folder:
         seconds = {}
         for name in ("write", "find all there"):
-            start = time.perf_counter()
+            start = time.process_time()
             paths = annotate_shards(annotator, X, folder)
-            seconds[name] = time.perf_counter() - start
+            seconds[name] = time.process_time() - start
         command = [sys.executable, __file__, "--child", folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         seconds["merge"], before, after, size = map(float, done.stdout.split())
@@ -161,9 +163,9 @@ def measure_merge(arguments):
 def merge_in_child(folder):
     from sklearn_npll.annotators import merge_shards
 
-    before, start = peak_mb(), time.perf_counter()
+    before, start = peak_mb(), time.process_time()
     labels = merge_shards(folder)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     size = sum(part.nbytes for part in (labels.candidates, labels.scores, labels.votes)) / 2**20
     print(seconds, before, peak_mb(), size)
 
@@ -177,9 +179,9 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--n-images", type=int, default=4096)
-    parser.add_argument("--shard-size", type=int, default=1024)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--n-images", type=int, default=2048)
+    parser.add_argument("--shard-size", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--n-rows", type=int, default=1_000_000)
     parser.add_argument("--n-classes", type=int, default=10, help="of the rows to merge")
     parser.add_argument("--output", help="default: benchmarks/results/shards.json")
