@@ -79,6 +79,16 @@ class MortalVLM(BatchVLM):
         return n_images
 
 
+class Photos:
+    """A dataset as torch has them: a length and items."""
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, row):
+        return Image.fromarray(X[row]), "label"
+
+
 class Plain(TransformerMixin, BaseEstimator):
     """An annotator that knows nothing of this package but its container."""
 
@@ -128,7 +138,8 @@ def kinds_of_samples(folder):
         "series of paths": pd.Series(paths),
         "images": images,
         "bytes": [path.read_bytes() for path in paths],
-        "dataset": [{"image": image} for image in images],
+        "dictionaries": [{"image": image} for image in images],
+        "dataset": Photos(),
     }
 
 

@@ -101,7 +101,8 @@ def annotate_shards(
     Notes
     -----
     A file appears only when it is complete, so that several calls may work on one folder at once.
-    They may annotate the same shard, but neither spoils what the other does.
+    They may annotate the same shard, but neither spoils what the other does. Warnings are issued
+    where a shard is annotated, and count its rows from its start; errors count those of X.
 
     Another annotator is noticed by its parameters and the weights of its model, one of your own by
     its ``cache_key``, if it has one. Other samples are noticed by their paths, or else by the first
