@@ -7,7 +7,7 @@ import re
 import threading
 import warnings
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,13 +32,16 @@ from .._scoring import ScoreMixin
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
 from ._net import TrainingData
 from ._networks import DeployedNetwork, NetworkEnsemble, load_weights
-from ._processes import comparable_parameters, join_processes
+from ._processes import join_processes
 from ._views import FeatureViews, ImageViews
 
 # Parameters that do not change the result of a fit, so a checkpoint is valid without them.
 _NO_EFFECT = (
     "verbose", "checkpoint_dir", "checkpoint_every", "deploy", "warm_start", "accelerator"
 )  # fmt: skip
+# Parameters that may differ between the processes of a fit: what the main one writes, what it hands
+# to the others.
+_OF_ONE_PROCESS = ("verbose", "checkpoint_dir", "init", "random_state")
 MAX_IMAGE_SIZE = 64
 # All threads draw from the same torch generator.
 _ONE_FIT_AT_A_TIME = threading.RLock()
@@ -423,15 +426,19 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
 
         device = torch.device(net.device)
         previous = getattr(self, "training_state_", None) if self.warm_start else None
-        params = self.get_params(deep=False)
-        del params["verbose"], params["random_state"]
+        params = {
+            f"the parameter {name!r}": value
+            for name, value in self.get_params(deep=False).items()
+            if name not in _OF_ONE_PROCESS and (value is None or isinstance(value, (Number, str)))
+        }
         return {
             "the checksum of X": fingerprint(data),
             "the checksum of the labels": fingerprint(
                 self.classes_, training.candidates, training.known, training.scores, training.prior
             ),
             "the checksum of the eval_set": fingerprint(eval_data, training.eval_labels),
-            **comparable_parameters(params),
+            **params,
+            "whether there is a checkpoint_dir": self.checkpoint_dir is not None,
             "the shape of the weights": [tuple(p.shape) for p in net.module_.parameters()],
             "the number of epochs done": 0 if previous is None else len(previous["history"]),
             "the version of torch and sklearn_npll": (torch.__version__, __version__),

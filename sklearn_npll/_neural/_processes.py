@@ -8,7 +8,6 @@ and no method of learning has to know that it does not train alone.
 
 import os
 from dataclasses import dataclass
-from numbers import Number
 
 import torch
 import torch.distributed as dist
@@ -90,7 +89,7 @@ class Processes:
         Parameters
         ----------
         facts : dict
-            What is compared, by its name. The names are the same in all processes.
+            What is compared, by its name.
 
         Raises
         ------
@@ -101,13 +100,15 @@ class Processes:
             return
         everyone = [None] * self.size
         dist.all_gather_object(everyone, facts)
-        for name, expected in everyone[0].items():
-            for rank, theirs in enumerate(everyone):
-                if theirs[name] != expected:
+        expected = everyone[0]
+        for rank, theirs in enumerate(everyone):
+            for name in expected | theirs:
+                if theirs.get(name) != expected.get(name):
                     raise ValueError(
-                        f"all processes must train the same, but {name} is {theirs[name]} in "
-                        f"process {rank} and {expected} in process 0. Let every process read the "
-                        "same data in the same order, and set each random_state to an int"
+                        f"all processes must train the same, but {name} is {theirs.get(name)!r} in "
+                        f"process {rank} and {expected.get(name)!r} in process 0. Give every "
+                        "process the same parameters, and the same data in the same order; set "
+                        "every random_state to an int"
                     )
 
     def check_together(self, tensors, device):
@@ -286,15 +287,6 @@ def pooled_moments(counts, means, variances):
 
 def _at_least_single(tensor):
     return torch.promote_types(tensor.dtype, torch.float32)
-
-
-def comparable_parameters(params):
-    """Return the parameters that `Processes.check_same` can compare: numbers, names and paths."""
-    return {
-        f"the parameter {name!r}": value if isinstance(value, Number) else str(value)
-        for name, value in params.items()
-        if value is None or isinstance(value, (Number, str, os.PathLike))
-    }
 
 
 def join_processes(accelerator, device, precision):
