@@ -244,7 +244,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     callbacks: object = None
     device: str = "auto"
     precision: str = "fp32"
-    accelerator: object = None
+    accelerator: str | None = None
     random_state: object = None
     verbose: int = 0
 
@@ -339,9 +339,9 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     def _train(self, data, training, eval_data, seed, device, processes):
         net = self._make_net(data, training, seed, device, processes)
         if processes.size > 1:
+            processes.check_same(self._facts(net, data, training, eval_data))
             if training.clean is not None:  # by a detector, which need not be seeded
                 processes.broadcast([training.clean])
-            processes.check_same(self._facts(net, data, training, eval_data))
         data_key = None
         if self.warm_start or self.checkpoint_dir is not None:
             parts = (training.candidates, training.known, training.scores, training.clean)
@@ -354,7 +354,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             eval_key = fingerprint(eval_data, training.eval_labels)
             key = self._checkpoint_key(data_key, training.prior, eval_key, seed, previous)
             checkpoint = Path(self.checkpoint_dir, f"{type(self).__name__}-{key}.pt")
-            # other hosts need not see the file
+            # other hosts need see neither the file nor the devices it was saved from
             state = load_checkpoint(checkpoint, "cpu") if processes.is_main else None
             state = processes.from_main(state)
         if state is not None:
