@@ -26,13 +26,15 @@ from sklearn_npll import CoRegClassifier, VLMPartialAnnotator
 from sklearn_npll.datasets import load_fashion_mnist
 
 QUICKSTART = {
-    "max_epochs": 26,
+    "max_epochs": 52,
     "batch_size": 64,
     "lr": 0.05,
     "cutout": 8,
 }
 ABLATIONS = {
-    "own pseudo-labels": {"co_labelling": "own"},
+    "two networks, half the epochs": {"co_labelling": "peer", "max_epochs": 26},
+    "no evidence": {"evidence_weight": 0.0},
+    "MixUp of the paper": {"mixup_alpha": 4.0},
     "two mixed views": {"n_mixed_views": 2},
     "contrastive": {"contrastive": "noise_tolerant", "contrastive_start": 4},
     "plain supervised contrastive": {"contrastive": "supcon", "contrastive_start": 4},
@@ -48,7 +50,7 @@ ABLATIONS = {
     "learning rate 0.01": {"lr": 0.01},
     "multi-layer perceptron": {"module": "mlp"},
 }
-LONG = {**QUICKSTART, "max_epochs": 40}
+LONG = {**QUICKSTART, "max_epochs": 80}
 
 
 def load(n_train, seed):

@@ -61,14 +61,14 @@ print(labels.summary(y))
 # learning rate and a smaller cutout suit it; benchmarks/bench_fashion.py shows what each of them
 # does.
 schedule = {"batch_size": 64, "lr": 0.05, "cutout": 8, "random_state": seed, "verbose": 1}
-learner = CoRegClassifier(max_epochs=26, **schedule)
+learner = CoRegClassifier(max_epochs=52, **schedule)
 start = time.perf_counter()
 learner.fit(labels)
 seconds_fit = time.perf_counter() - start
 
 # %%
 # The reference: the same networks and views, with the true labels.
-reference = CoRegClassifier(max_epochs=26, warm_up=26, **schedule).fit(X, y)
+reference = CoRegClassifier(max_epochs=52, warm_up=52, **schedule).fit(X, y)
 
 # %%
 # Evaluate

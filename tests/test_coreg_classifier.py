@@ -1284,7 +1284,7 @@ CHANGES = {
     "loss_window": 1,
     "division": NeighborVoteDetector(metric="euclidean"),
     "clean_threshold": 0.9,
-    "co_labelling": "own",
+    "co_labelling": "average",
     "n_weak_views": 1,
     "n_mixed_views": 2,
     "temperature": 0.7,
@@ -1334,7 +1334,10 @@ NO_CHANGE = {
     "warm_start": True,
     "checkpoint_dir": "states",
     "checkpoint_every": 1,
-    "warm_up_target": "candidates",  # of these rows there are no scores; tested below
+    # of these rows there are no scores, and no average is made; tested below
+    "warm_up_target": "candidates",
+    "evidence_weight": 0.0,
+    "average_momentum": 0.5,
 }
 OF_IMAGES = {"image_size", "flip", "cutout", "strong_operations"}
 
@@ -1386,6 +1389,8 @@ def test_parameter_of_the_wrong_type(name):
         ("loss_window", 0),
         ("clean_threshold", 1.1),
         ("co_labelling", "both"),
+        ("average_momentum", 1.0),
+        ("evidence_weight", -1.0),
         ("n_weak_views", 0),
         ("temperature", 0),
         ("use_unlabelled", "yes"),
@@ -1518,6 +1523,9 @@ def test_variants_are_names_for_settings():
         "n_mixed_views": 2,
         "temperature": 0.5,
         "contrastive": "noise_tolerant",
+        "co_labelling": "peer",
+        "mixup_alpha": 4.0,
+        "evidence_weight": 0.0,
     }
     robust = {
         "warm_up": 4,
@@ -1526,6 +1534,9 @@ def test_variants_are_names_for_settings():
         "n_mixed_views": 1,
         "temperature": 1.0,
         "contrastive": "none",
+        "co_labelling": "peer",
+        "mixup_alpha": 4.0,
+        "evidence_weight": 0.0,
     }
     for variant, settings in (("paper", paper), ("robust", robust)):
         named = classifier(**auto, variant=variant).fit(labels)
@@ -1541,6 +1552,28 @@ def test_variants_are_names_for_settings():
     assert [
         row["phase"] for row in classifier(max_epochs=1, warm_up="auto").fit(bare).history_
     ] == ["warm_up"]
+
+
+def test_the_robust_variant_on_images():
+    # the annotator prefers the first of two candidates
+    scores = np.float32(0.5 * np.eye(3)[LEVEL] + 0.3 * np.eye(3)[LEVEL + 1] + 0.2 / 3)
+    labels = PartialLabels(COLOUR, np.arange(3), scores > 0.1, scores=scores)
+    images = {"co_labelling": "average", "mixup_alpha": 0.5, "evidence_weight": 1.0}
+    named = images_classifier().fit(labels)
+    assert_same_fit(named, images_classifier(**images).fit(labels), COLOUR)
+    for name, value in {"average_momentum": 0.5, "evidence_weight": 2.0}.items():
+        other = images_classifier(**{name: value}).fit(labels)
+        assert not same_probabilities(other, named, COLOUR)
+    # a warm-up on candidates does not trust the scores, so nothing else does unless it is told to
+    bare, plain = images_classifier(warm_up_target="candidates"), labels.toarray()
+    assert_same_fit(bare.fit(labels), images_classifier(prior="uniform").fit(COLOUR, plain), COLOUR)
+    told = images_classifier(warm_up_target="candidates", evidence_weight=1.0).fit(labels)
+    assert not same_probabilities(told, bare, COLOUR)
+
+
+def test_evidence_needs_scores():
+    with pytest.raises(ValueError, match="evidence_weight=1.0 needs PartialLabels with scores"):
+        classifier(evidence_weight=1.0).fit(X, Y)
 
 
 def test_warm_up_on_scores_learns_the_scores():

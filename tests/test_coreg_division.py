@@ -11,6 +11,7 @@ from scipy.stats import norm
 from sklearn_npll._neural._net import KeyQueue
 from sklearn_npll.coreg._division import (
     align_distribution,
+    annotator_evidence,
     clean_probability,
     division_loss,
     min_max_scale,
@@ -18,6 +19,7 @@ from sklearn_npll.coreg._division import (
     rescale_candidates,
     sharpen,
     update_prototypes,
+    weigh_by_evidence,
 )
 
 close = torch.testing.assert_close
@@ -50,6 +52,30 @@ def test_rescale_candidates():
     proba = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
     candidates = torch.tensor([[0, 1, 1], [1, 1, 1]]).bool()
     close(rescale_candidates(proba, candidates), torch.tensor([[0.0, 0.75, 0.25], [0.2, 0.2, 0.6]]))
+
+
+def test_annotator_evidence():
+    scores = torch.tensor([[0.6, 0.4], [0.8, 0.2]])  # shares of 0.7 and 0.3
+    prior = torch.tensor([0.5, 0.5])
+    # 0.6 / 0.7 : 0.4 / 0.3 = 9 : 14, and 0.8 / 0.7 : 0.2 / 0.3 = 12 : 7
+    close(annotator_evidence(scores, prior, 1), torch.tensor([[9 / 14, 1], [1, 7 / 12]]))
+    close(annotator_evidence(scores, prior, 2), torch.tensor([[9 / 14, 1], [1, 7 / 12]]) ** 2)
+    for prior in (None, "estimated"):
+        close(annotator_evidence(scores, prior, 1), torch.tensor([[1, 2 / 3], [1, 1 / 4]]))
+
+
+def test_evidence_of_an_annotator_without_an_opinion_or_quite_sure():
+    evidence = annotator_evidence(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), None, 1)
+    close(evidence, torch.tensor([[1.0, 1.0], [1.0, 1e-6]]))
+    proba = torch.tensor([[0.3, 0.7], [0.0, 1.0]])
+    close(weigh_by_evidence(proba, evidence), proba)
+    nothing = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    close(weigh_by_evidence(1 - nothing, nothing), 1 - nothing)
+
+
+def test_weigh_by_evidence():
+    joint = weigh_by_evidence(torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 1.0, 0.5]]))
+    close(joint, torch.tensor([[1 / 4, 1 / 2, 1 / 4]]))
 
 
 def test_rescaling_without_candidate_mass_is_uniform_over_the_candidates():

@@ -40,6 +40,8 @@ SHORT = {
     "projection_dim": 8,
     "lr": 0.05,
     "temperature": 0.5,
+    "co_labelling": "peer",
+    "mixup_alpha": 4.0,
 }
 
 
@@ -444,6 +446,44 @@ def linear_net(**params):
     for k in (0, 1):
         net.module_.networks[k].classifier.weight.data = (k + 1.0) * torch.eye(2)
     return net
+
+
+def test_the_average_divides_and_labels_and_the_other_network_trains(monkeypatch):
+    divided, trained = spy(monkeypatch, CoRegNet, "divide"), spy(monkeypatch, CoRegNet, "descend")
+    net, data = make_net(co_labelling="average"), make_data()
+    before = [copy.deepcopy(network) for network in net.module_.networks]
+    run(net, data, 3)
+    assert [args[1] for args in divided] == [0]
+    # 4 and then 2 steps of 32 and 16 rows are what one network takes
+    assert net.n_averaged_ == len(trained)
+    alone = run(make_net(co_labelling="own"), data, 2)
+    assert sum(column(net, "gradient_samples")[:2]) == sum(column(alone, "gradient_samples")) / 2
+    for network, was in zip(net.module_.networks, before):
+        assert not torch.allclose(network.classifier.weight, was.classifier.weight)
+    # the average holds nothing that was trained itself
+    assert all(p.grad is None for p in net.module_.networks[0].parameters())
+    final = net.final_labels(data)
+    close(final["clean_probability_"], net.clean_[0])
+
+
+def test_the_average_follows_the_weights_and_the_statistics():
+    net, data = make_net(co_labelling="average", average_momentum=0.75), make_data()
+    seen, step = [], net.optimizer_.step
+
+    def noted():
+        step()
+        seen.append(copy.deepcopy(net.module_.networks[1].state_dict()))
+
+    net.optimizer_.step = noted
+    run(net, data, 3)
+    expected = seen[0]
+    for t, state in enumerate(seen[1:], start=1):
+        m = min(0.75, t / (t + 1))
+        expected = {
+            name: m * value + (1 - m) * state[name] if value.is_floating_point() else state[name]
+            for name, value in expected.items()
+        }
+    close(dict(net.module_.networks[0].state_dict()), expected)
 
 
 @pytest.mark.parametrize("co_labelling", ["peer", "own"])
@@ -1088,6 +1128,30 @@ def test_an_epoch_depends_only_on_the_state_and_the_seed():
     assert not torch.equal(other.module_.state_dict()[weight], first.module_.state_dict()[weight])
 
 
+def test_targets_by_the_average():
+    """The average predicts, with the odds that the trained network has the square of."""
+    net = linear_net(co_labelling="average", temperature=1.0)
+    views = FixedViews([[math.log(4), 0.0], [math.log(2), 0.0]])
+    division = Division(None, torch.tensor([[0.0, 1.0]] * 2), torch.tensor([0.6, 0.1]), None)
+    rows = torch.tensor([0, 1])
+    net.method.n_weak_views = 1
+    target, _ = net._targets(1, SimpleNamespace(views=views), division, rows, 1, False)
+    close(target, torch.tensor([[0.4 * 4 / 5, 1 - 0.4 * 4 / 5], [2 / 3, 1 / 3]]))
+
+
+def test_evidence_weighs_the_candidates_of_a_division():
+    data, divisions = make_data(), []
+    for evidence in (torch.tensor([[1.0, 0.5, 0.25]]).repeat(len(data), 1), None):
+        net, data.evidence = make_net(), evidence
+        net.history.new_epoch()
+        divisions.append(net.divide(0, data))
+    weighed, plain = divisions
+    close(weighed.proba, plain.proba)
+    close(weighed.clean, plain.clean)
+    expected = plain.rescaled * torch.tensor([1.0, 0.5, 0.25])
+    close(weighed.rescaled, expected / expected.sum(1, keepdim=True))
+
+
 def test_the_networks_see_different_batches():
     """Two copies of one network must not stay the same."""
     net = make_net(module=small(4, 3))
@@ -1098,7 +1162,10 @@ def test_the_networks_see_different_batches():
 
 
 @pytest.mark.parametrize("done", [1, 3, 5])
-@pytest.mark.parametrize("switches", [{}, {"contrastive": "none"}, {"reset_keys": True}])
+@pytest.mark.parametrize(
+    "switches",
+    [{}, {"contrastive": "none"}, {"reset_keys": True}, {"co_labelling": "average"}],
+)
 def test_resuming_equals_not_stopping(done, switches):
     data = make_data()
     whole = run(make_net(max_epochs=7, **switches), data, done)

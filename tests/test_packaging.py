@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -33,6 +35,23 @@ def test_version_is_written_once():
         pytest.skip("the package is imported from its folder, not installed")
     assert installed == sklearn_npll.__version__
     assert not re.search(r"^version *=", (ROOT / "pyproject.toml").read_text(), flags=re.M)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    program = (
+        "import sys, sklearn_npll; assert not {'torch', 'sklearn', 'numpy'} & set(sys.modules); "
+        "from sklearn_npll import PartialLabels, metrics, model_selection, datasets, plot; "
+        "assert not {'torch', 'open_clip', 'skorch', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=120)
+
+
+def test_the_package_lists_what_it_has():
+    assert set(sklearn_npll.__all__) <= set(dir(sklearn_npll))
+    for name in sklearn_npll.__all__:
+        assert getattr(sklearn_npll, name).__name__.split(".")[-1] == name
+    with pytest.raises(AttributeError, match="no attribute 'CoReg'"):
+        _ = sklearn_npll.CoReg
 
 
 def test_changelog_begins_with_this_version():

@@ -233,7 +233,8 @@ def _network(name, class_name, networks=1, *, space=None, group="neural", **opti
 
 def _coreg(name, group="neural", own=frozenset({"warm_up"}), passes=2.5, **params):
     space = {"temperature": [0.5, 1.0], "n_mixed_views": [1, 2]}
-    needs = {"scores"} if params.get("prior") == "annotator" else set()
+    scores = params.get("prior") == "annotator" or params.get("evidence_weight")
+    needs = {"scores"} if scores else set()
     if params.get("doubly_robust"):
         needs.add("known labels")
     _network(
@@ -401,7 +402,18 @@ for _name, _params in {
     "sharpening (T = 0.5)": {"temperature": 0.5},
     "warm-up on candidates": {"warm_up_target": "candidates"},
     "no MixUp": {"mixup_alpha": None},
+    "MixUp of the paper": {"mixup_alpha": 4.0},
+    "light MixUp": {"mixup_alpha": 0.5},
     "single network": {"co_labelling": "own", "deploy": "single"},
+    "two networks": {"co_labelling": "peer"},
+    "average of one network": {"co_labelling": "average"},
+    "no evidence": {"evidence_weight": 0.0},
+    "evidence": {"evidence_weight": 1.0},
+    "two networks, MixUp of the paper, no evidence": {
+        "co_labelling": "peer",
+        "mixup_alpha": 4.0,
+        "evidence_weight": 0.0,
+    },
     "+ early-learning regularisation": {"elr_weight": 0.3},
     "+ class-wise thresholds": {"pseudo_label_threshold": "class"},
     "+ weight of disagreement": {"disagreement_weight": 0.9},

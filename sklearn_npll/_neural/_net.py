@@ -36,6 +36,8 @@ class TrainingData:
         Class indices of the evaluation rows.
     scores : Tensor of shape (n, C) or None
         The annotator's probabilities.
+    evidence : Tensor of shape (n, C) or None
+        What predictions of the rows are multiplied by for the annotator's scores.
     clean : Tensor of shape (n,) or None
         Clean probabilities of the rows, where they are settled before the training.
     """
@@ -47,6 +49,7 @@ class TrainingData:
     eval_views: object = None
     eval_labels: object = None
     scores: object = None
+    evidence: object = None
     clean: object = None
 
     def __len__(self):

@@ -5,6 +5,7 @@ from ._chat_backends import ChatError
 from ._conformal import ConformalPartialAnnotator
 from ._ensemble import EnsemblePartialAnnotator
 from ._openai_chat import OpenAIChat
+from ._shards import annotate_shard, annotate_shards, merge_shards
 from ._transformers_chat import TransformersChat
 from ._vlm_annotator import VLMPartialAnnotator
 
@@ -16,4 +17,7 @@ __all__ = [
     "OpenAIChat",
     "TransformersChat",
     "VLMPartialAnnotator",
+    "annotate_shard",
+    "annotate_shards",
+    "merge_shards",
 ]

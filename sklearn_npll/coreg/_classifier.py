@@ -9,7 +9,7 @@ import torch
 from .._compat import HasMethods, Interval, StrOptions
 from .._evidence import annotator_shares, are_probabilities
 from .._neural._base import PairClassifier, learner
-from ._division import detected_clean_probability
+from ._division import annotator_evidence, detected_clean_probability
 from ._net import CoRegNet
 
 # Share of the classes that must effectively be named for the classes to be taken as balanced.
@@ -22,6 +22,9 @@ VARIANTS = {
         "n_mixed_views": 2,
         "temperature": 0.5,
         "contrastive": "noise_tolerant",
+        "co_labelling": "peer",
+        "mixup_alpha": 4.0,
+        "evidence_weight": 0.0,
     },
     "robust": {
         "prior": "adaptive",
@@ -29,8 +32,13 @@ VARIANTS = {
         "n_mixed_views": 1,
         "temperature": 1.0,
         "contrastive": "none",
+        "co_labelling": "peer",
+        "mixup_alpha": 4.0,
+        "evidence_weight": 0.0,
     },
 }
+# What the robust variant has instead where the samples are images.
+ROBUST_ON_IMAGES = {"co_labelling": "average", "mixup_alpha": 0.5, "evidence_weight": 1.0}
 
 
 def candidate_shares(candidates):
@@ -163,8 +171,19 @@ shape (n_classes,) or None, default="auto"
     clean_threshold : float, default=0.5
         Clean probability above which a sample joins the partial split. A detector's mask decides by
         itself: its scores are clipped so that those of the mask alone are above.
-    co_labelling : {"peer", "own"}, default="peer"
-        Whose division trains a network: the other's, or its own (an ablation).
+    co_labelling : {"auto", "peer", "own", "average"}, default="auto"
+        Who divides the data and labels them for a network. "peer": the other network, as in the
+        paper. "own": itself (an ablation). "average": only one network is trained, in half the
+        time, and the other is the moving average of its weights, a mean teacher [8]_, whose
+        predictions also make up the targets. "auto" is "average" for images in the robust variant,
+        else "peer".
+    average_momentum : float in [0, 1), default=0.99
+        Share of the moving average that a gradient step leaves in place; less in the first steps.
+    evidence_weight : float or "auto", default="auto"
+        Power of the annotator's scores, or of the shares of its votes, that the predictions are
+        multiplied by where they are restricted to the candidates (Eq. 5); before, the scores are
+        aligned to `prior` as the predictions are. 0 takes the bare sets. "auto" is 1 for images in
+        the robust variant if the warm-up is on scores, else 0.
     n_weak_views : int, default=2
         Weak views whose predictions are averaged in the targets (Eq. 6).
     n_mixed_views : {1, 2} or "auto", default="auto"
@@ -180,8 +199,9 @@ shape (n_classes,) or None, default="auto"
         released it; or its sum over classes, as the paper writes it.
     unlabelled_weight : float, default=1.0
         Weight of that term.
-    mixup_alpha : float or None, default=4.0
-        Parameter of the Beta distribution of MixUp; None for no MixUp.
+    mixup_alpha : float, None or "auto", default="auto"
+        Parameter of the Beta distribution of MixUp; None for no MixUp. "auto" is 0.5 for
+        images in the robust variant, else 4.
     prototype_weight : float, default=0.1
         Weight of the prototype alignment (Eq. 9-10); 0 for none.
     prototype_momentum : float, default=0.999
@@ -296,6 +316,7 @@ shape (n_classes,) or None, default="auto"
        for Imbalanced Semi-Supervised Learning", CVPR 2022.
     .. [7] C. Burns et al., "Weak-to-Strong Generalization: Eliciting Strong Capabilities With Weak
        Supervision", 2023, arXiv:2312.09390.
+    .. [8] A. Tarvainen, H. Valpola, "Mean Teachers Are Better Role Models", NeurIPS 2017.
 
     Examples
     --------
@@ -324,14 +345,16 @@ shape (n_classes,) or None, default="auto"
         "loss_window": [Interval(Integral, 1, None, closed="left")],
         "division": [StrOptions({"mixture"}), HasMethods(["fit"])],
         "clean_threshold": [Interval(Real, 0, 1, closed="left")],
-        "co_labelling": [StrOptions({"peer", "own"})],
+        "co_labelling": [StrOptions({"auto", "peer", "own", "average"})],
+        "average_momentum": [Interval(Real, 0, 1, closed="left")],
+        "evidence_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "n_weak_views": [Interval(Integral, 1, None, closed="left")],
         "n_mixed_views": [Interval(Integral, 1, 2, closed="both"), StrOptions({"auto"})],
         "temperature": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "use_unlabelled": ["boolean"],
         "unlabelled_loss": [StrOptions({"release", "paper"})],
         "unlabelled_weight": [Interval(Real, 0, None, closed="left")],
-        "mixup_alpha": [Interval(Real, 0, None, closed="neither"), None],
+        "mixup_alpha": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"}), None],
         "prototype_weight": [Interval(Real, 0, None, closed="left")],
         "prototype_momentum": [Interval(Real, 0, 1, closed="left")],
         "prototype_temperature": [Interval(Real, 0, None, closed="neither")],
@@ -366,14 +389,16 @@ shape (n_classes,) or None, default="auto"
     loss_window: int = 5
     division: object = "mixture"
     clean_threshold: float = 0.5
-    co_labelling: str = "peer"
+    co_labelling: str = "auto"
+    average_momentum: float = 0.99
+    evidence_weight: object = "auto"
     n_weak_views: int = 2
     n_mixed_views: object = "auto"
     temperature: object = "auto"
     use_unlabelled: bool = True
     unlabelled_loss: str = "release"
     unlabelled_weight: float = 1.0
-    mixup_alpha: float | None = 4.0
+    mixup_alpha: object = "auto"
     prototype_weight: float = 0.1
     prototype_momentum: float = 0.999
     prototype_temperature: float = 0.3
@@ -396,10 +421,10 @@ shape (n_classes,) or None, default="auto"
 
     def _check_options(self, eval_set):
         super()._check_options(eval_set)
-        if self.disagreement_weight > 0.5 and self.co_labelling == "own":
+        if self.disagreement_weight > 0.5 and self._resolved("co_labelling") != "peer":
             raise ValueError(
-                f"disagreement_weight={self.disagreement_weight!r} needs co_labelling='peer': with "
-                "'own' no network sees what the other predicts"
+                f"disagreement_weight={self.disagreement_weight!r} needs co_labelling='peer': "
+                "otherwise no network sees what another predicts"
             )
         if self.prototype_blend and not self.prototype_weight:
             raise ValueError(
@@ -425,19 +450,32 @@ shape (n_classes,) or None, default="auto"
             for name, value in (("prior", "annotator"), ("warm_up_target", "scores"))
             if isinstance(getattr(self, name), str) and getattr(self, name) == value
         ]
+        weight = self.evidence_weight
+        if not isinstance(weight, str) and weight > 0:
+            asked.append(f"evidence_weight={weight!r}")
         labels = None
-        if target == "scores" or (isinstance(prior, str) and prior in ("adaptive", "annotator")):
+        if (
+            asked
+            or target == "scores"
+            or (isinstance(prior, str) and prior in ("adaptive", "annotator"))
+        ):
             labels = annotator_labels(problem, strict=bool(asked))
         if asked and labels is None:
             raise ValueError(
                 f"{asked[0]} needs PartialLabels with scores or votes that prefer some classes; "
-                "these have none. Use prior='estimated' and warm_up_target='candidates'"
+                "these have none. Use prior='estimated', warm_up_target='candidates' and "
+                "evidence_weight=0"
             )
         if target == "scores" and labels is not None:
             training.scores = torch.tensor(labels, dtype=torch.float32, device=device)
         training.prior = resolve_prior(prior, labels, problem.candidates)
         if isinstance(training.prior, np.ndarray):
             training.prior = torch.from_numpy(training.prior).to(device)
+        if isinstance(weight, str):
+            weight = self._resolved("evidence_weight") if training.scores is not None else 0
+        if weight > 0:
+            scores = torch.tensor(labels, dtype=torch.float32, device=device)
+            training.evidence = annotator_evidence(scores, training.prior, weight)
         if not isinstance(self.division, str):
             clean = detected_clean_probability(self.division, problem, self.clean_threshold)
             training.clean = torch.from_numpy(clean).to(device)
@@ -452,4 +490,9 @@ shape (n_classes,) or None, default="auto"
     def _resolved(self, name):
         """Return a parameter, or what the variant says in place of "auto"."""
         value = getattr(self, name)
-        return VARIANTS[self.variant][name] if isinstance(value, str) and value == "auto" else value
+        if not (isinstance(value, str) and value == "auto"):
+            return value
+        defaults = VARIANTS[self.variant]
+        if self.variant == "robust" and self.image_shape_ is not None:
+            defaults = {**defaults, **ROBUST_ON_IMAGES}
+        return defaults[name]

@@ -59,6 +59,46 @@ def rescale_candidates(proba, candidates):
     )
 
 
+def annotator_evidence(scores, prior, weight):
+    """Annotator's scores as factors for predictions: aligned to a prior, then raised to a power.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n, C)
+        Rows of sum 1; 0 where the annotator prefers no class.
+    prior : Tensor of shape (C,), "estimated" or None
+        Shares that the classes should have; scores are only aligned to a tensor.
+    weight : float
+        The power.
+
+    Returns
+    -------
+    Tensor of shape (n, C)
+        Rows with a largest factor of 1, and none below ``1e-6 ** weight`` of it.
+    """
+    scores = scores.clamp(min=1e-6)
+    if torch.is_tensor(prior):
+        scores = align_distribution(scores, scores.mean(0), prior).clamp(min=1e-6)
+    return (scores / scores.amax(1, keepdim=True)) ** weight
+
+
+def weigh_by_evidence(proba, evidence):
+    """Multiply predictions by the annotator's evidence, and renormalise.
+
+    Parameters
+    ----------
+    proba, evidence : Tensor of shape (n, C)
+
+    Returns
+    -------
+    Tensor of shape (n, C)
+        A row without common mass stays as it is predicted.
+    """
+    joint = proba * evidence
+    mass = joint.sum(1, keepdim=True)
+    return torch.where(mass > 0, joint / mass.clamp(min=torch.finfo(mass.dtype).tiny), proba)
+
+
 def division_loss(proba, candidates):
     """Negative log of the largest candidate probability, Eq. 4.
 

@@ -18,6 +18,7 @@ from ._division import (
     rescale_candidates,
     sharpen,
     update_prototypes,
+    weigh_by_evidence,
 )
 from ._losses import (
     contrastive_group,
@@ -75,10 +76,23 @@ class Division:
         return torch.where((self.clean > threshold)[:, None], target, self.proba)
 
 
+@torch.no_grad()
+def update_average(average, network, momentum):
+    """Move the averaged weights and statistics of a network, in place: ``m a + (1 - m) w``."""
+    current = network.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(current[name], 1 - momentum)
+        else:  # the counter of batch normalisation
+            value.copy_(current[name])
+
+
 class CoRegNet(ContrastiveNet):
     """Trains two networks by Co-Reg.
 
     An epoch, in this order: divide with both networks, train network 1, train network 2, record.
+    With ``co_labelling="average"`` network 1 is the moving average of network 2: only the former
+    divides, only the latter is trained.
     """
 
     terms = ("warm_up", "partial", "unlabelled", "prototype", "contrastive")
@@ -93,7 +107,36 @@ class CoRegNet(ContrastiveNet):
         self.clean_ = None
         self.memory_ = [OptionMemory(self.method), OptionMemory(self.method)]
         self.hard_labels_ = [None, None]
+        self.n_averaged_ = 0
         return self
+
+    @property
+    def is_averaging_(self):
+        """Whether network 1 is the average of network 2."""
+        return self.method.co_labelling == "average"
+
+    @property
+    def trained_(self):
+        """Indices of the networks that are trained."""
+        return (1,) if self.is_averaging_ else (0, 1)
+
+    @property
+    def dividing_(self):
+        """Indices of the networks that divide the data."""
+        return (0,) if self.is_averaging_ else (0, 1)
+
+    def _teacher(self, k):
+        """Index of the network whose predictions of its own network k is trained on."""
+        return 0 if self.is_averaging_ else k
+
+    def descend(self, loss, batch):
+        """Make one gradient step, and move the average after the weights."""
+        super().descend(loss, batch)
+        if self.is_averaging_:
+            # the first step is taken over, as there is nothing to average yet
+            seen = self.n_averaged_ / (self.n_averaged_ + 1)
+            update_average(*self.networks_, min(self.method.average_momentum, seen))
+            self.n_averaged_ += 1
 
     # -- one epoch ---------------------------------------------------------------------------
 
@@ -104,14 +147,15 @@ class CoRegNet(ContrastiveNet):
         warming_up = self.epoch_ < method.warm_up and self.n_divided_ == 0
         self.history.record("phase", "warm_up" if warming_up else "co_regularisation")
         if warming_up:
-            for k in (0, 1):
+            for k in self.trained_:
                 self._warm_up(k, data)
             return
-        divisions = [self.divide(k, data) for k in (0, 1)]
+        divisions = [self.divide(k, data) for k in self.dividing_]
         self.clean_ = [division.clean for division in divisions]
-        for k in (0, 1):
-            peer = 1 - k if method.co_labelling == "peer" else k
-            self._train_network(k, data, divisions[peer])
+        if method.co_labelling == "peer":
+            divisions = divisions[::-1]
+        for k, division in zip(self.trained_, divisions, strict=True):
+            self._train_network(k, data, division)
         self._record_division(data, divisions)
 
     @property
@@ -161,13 +205,19 @@ class CoRegNet(ContrastiveNet):
         proba = self._predict_aligned(k, data, data.views.weak)
         candidates = self.memory_[k].candidates(data)
         clean, means = self._clean_probability(k, data, proba)
-        rescaled = rescale_candidates(proba, candidates)
+        rescaled = self._rescale(data, proba, candidates)
         if method.candidate_update is not None:
             self.memory_[k].update_candidates(data, proba, clean <= method.clean_threshold)
         if method.confidence_weight:
             prior = rescaled.mean(0) if isinstance(data.prior, str) else data.prior
             self.hard_labels_[k] = balanced_labels(proba, prior)
         return Division(proba, rescaled, clean, means)
+
+    def _rescale(self, data, proba, candidates):
+        """Candidate-restricted predictions (n, C), step 3c, by the annotator's evidence too."""
+        if data.evidence is not None:
+            proba = weigh_by_evidence(proba, data.evidence)
+        return rescale_candidates(proba, candidates)
 
     def _clean_probability(self, k, data, proba):
         """Clean probabilities (n,), step 3b, and the means of the mixture they come from."""
@@ -228,7 +278,7 @@ class CoRegNet(ContrastiveNet):
         target, projection = self._targets(k, data, division, rows, n_partial, contrast)
         if method.confidence_weight:
             weight = ramp * method.confidence_weight * ~data.known[rows_p, None]
-            hard = self.hard_labels_[k][rows_p]
+            hard = self.hard_labels_[self._teacher(k)][rows_p]
             target[:n_partial] = confident_target(target[:n_partial], hard, weight)
         with_keys = contrast and method.contrastive != "none"
         drawn = [data.views.strong(rows) for _ in range(max(method.n_mixed_views, 1 + with_keys))]
@@ -279,7 +329,7 @@ class CoRegNet(ContrastiveNet):
     def _targets(self, k, data, division, rows, n_partial, contrast):
         """Sharpened targets (n, C) of a batch, Eq. 6 and 7, and projections of its weak views."""
         method = self.method
-        network, peer = self.networks_[k], self.networks_[1 - k]
+        network, peer = self.networks_[self._teacher(k)], self.networks_[1 - k]
         weak = data.views.weak(rows.repeat(method.n_weak_views))
         with torch.no_grad(), self.autocast():
             embedding = network.embed(weak)
@@ -380,11 +430,11 @@ class CoRegNet(ContrastiveNet):
         """
         if self.clean_ is None:  # the training ended in the warm-up
             torch.manual_seed(self.seed + len(self.history))
-            self.clean_ = [self.divide(k, data).clean for k in (0, 1)]
+            self.clean_ = [self.divide(k, data).clean for k in self.dividing_]
         divisions = []
-        for k in (0, 1):
+        for k in self.dividing_:
             proba = self._predict_aligned(k, data, data.views.plain)
-            rescaled = rescale_candidates(proba, self.memory_[k].candidates(data))
+            rescaled = self._rescale(data, proba, self.memory_[k].candidates(data))
             divisions.append(Division(proba, rescaled, self.clean_[k], None))
         return {
             "label_distributions_": self.purify(divisions),
@@ -398,9 +448,9 @@ class CoRegNet(ContrastiveNet):
         self.memory_ = self.hard_labels_ = None
 
     def purify(self, divisions):
-        """Return the purified label distributions (n, C): the mean over both networks."""
+        """Return the purified label distributions (n, C): the mean over the divisions."""
         threshold = self.method.clean_threshold
-        return sum(division.purified(threshold) for division in divisions) / 2
+        return sum(division.purified(threshold) for division in divisions) / len(divisions)
 
     def _record_division(self, data, divisions):
         """Record what the division found, averaged over the two networks."""
@@ -411,8 +461,8 @@ class CoRegNet(ContrastiveNet):
         self.labels_ = labels
         clean = torch.stack(self.clean_)
         in_partial = clean > self.method.clean_threshold
-        size = in_partial.sum().item() / 2
-        proba = sum(d.proba for d in divisions) / 2
+        size = in_partial.sum().item() / len(clean)
+        proba = sum(d.proba for d in divisions) / len(divisions)
         predicted = proba.argmax(1)
         rescaled = rescale_candidates(proba, data.candidates)
         inside, best = (m.gather(1, predicted[:, None])[:, 0] for m in (data.candidates, rescaled))
@@ -440,6 +490,7 @@ class CoRegNet(ContrastiveNet):
             "labels": self.labels_,
             "clean": self.clean_,
             "memory": [memory.state for memory in self.memory_],
+            "n_averaged": self.n_averaged_,
         }
 
     def load_method_state(self, state, data):
@@ -452,6 +503,7 @@ class CoRegNet(ContrastiveNet):
             for queue, value in zip(queues, values, strict=True):
                 queue.extend(value)
         self.labels_, self.clean_ = state["labels"], state["clean"]
+        self.n_averaged_ = state["n_averaged"]
         for memory, remembered in zip(self.memory_, state["memory"], strict=True):
             memory.state = remembered
 
