@@ -1345,6 +1345,7 @@ CHANGES = {
 }
 NO_CHANGE = {
     "device": "cpu",
+    "accelerator": "auto",  # which joins no others here
     "verbose": 0,
     "patience": 1,
     "early_stopping": "covering_rate",
@@ -1377,6 +1378,8 @@ def test_parameter_changes_the_fit_on_images(fitted_on_images, name):
 
 @pytest.mark.parametrize("name", NO_CHANGE)
 def test_parameter_changes_nothing(fitted, name, tmp_path, monkeypatch):
+    if name == "accelerator":
+        pytest.importorskip("accelerate")
     monkeypatch.chdir(tmp_path)
     value = NO_CHANGE[name]
     params = {"patience": 50} if name == "early_stopping" else {}

@@ -7,7 +7,7 @@ import re
 import threading
 import warnings
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +19,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
-from .._device import resolve_device
 from .._files import make_folder
 from .._images import (
     as_image_array,
@@ -34,10 +33,16 @@ from .._scoring import ScoreMixin
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
 from ._net import TrainingData
 from ._networks import DeployedNetwork, NetworkEnsemble, load_weights
+from ._processes import join_processes
 from ._views import FeatureViews, ImageViews
 
 # Parameters that do not change the result of a fit, so a checkpoint is valid without them.
-_NO_EFFECT = ("verbose", "checkpoint_dir", "checkpoint_every", "deploy", "warm_start")
+_NO_EFFECT = (
+    "verbose", "checkpoint_dir", "checkpoint_every", "deploy", "warm_start", "accelerator"
+)  # fmt: skip
+# Parameters that may differ between the processes of a fit: what the main one writes, what it hands
+# to the others.
+_OF_ONE_PROCESS = ("verbose", "checkpoint_dir", "init", "random_state")
 MAX_IMAGE_SIZE = 64
 # All threads draw from the same torch generator.
 _ONE_FIT_AT_A_TIME = threading.RLock()
@@ -112,6 +117,10 @@ module : str, nn.Module or callable, default="auto"
         "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ...
     precision : {"fp32", "bf16"}, default="fp32"
         "bf16" runs forward passes in mixed precision.
+    accelerator : {"auto"} or None, default=None
+        "auto" trains in all the processes that ``torchrun`` or ``accelerate launch`` has started
+        on several GPUs or hosts, with the same result as one process: see :doc:`/scaling`. Needs
+        accelerate.
     random_state : int, RandomState instance or None, default=None
         Seed of the networks, views and batches. The global generators are left alone, but that None
         draws a seed from numpy's.
@@ -202,6 +211,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         "callbacks": [list, None],
         "device": [str],
         "precision": [StrOptions({"bf16", "fp32"})],
+        "accelerator": [StrOptions({"auto"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -236,6 +246,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     callbacks: object = None
     device: str = "auto"
     precision: str = "fp32"
+    accelerator: str | None = None
     random_state: object = None
     verbose: int = 0
 
@@ -288,18 +299,18 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         vars(self).pop("net_", None)  # not to predict with it should this fit be interrupted
         self.classes_ = problem.classes
         self._check_options(eval_set)
-        device = resolve_device(self.device)
+        processes, device = join_processes(self.accelerator, self.device, self.precision)
         training = self._make_training(problem, self._make_views(data, device), device)
         eval_data = None
         if eval_set is not None:
             eval_data, training.eval_labels = self._check_eval_set(eval_set)
             training.eval_views = self._make_views(eval_data, device)
 
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        seed = processes.from_main(check_random_state(self.random_state).randint(2**31 - 1))
         cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
         with _ONE_FIT_AT_A_TIME, torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
-            self._train(data, training, eval_data, seed, device)
+            self._train(data, training, eval_data, seed, device, processes)
         return self
 
     def _check_problem(self, X, y):
@@ -327,8 +338,12 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
                 "the same as the interrupted one"
             )
 
-    def _train(self, data, training, eval_data, seed, device):
-        net = self._make_net(data, training, seed, device)
+    def _train(self, data, training, eval_data, seed, device, processes):
+        net = self._make_net(data, training, seed, device, processes)
+        if processes.size > 1:
+            processes.check_same(self._facts(net, data, training, eval_data))
+            if training.clean is not None:  # by a detector, which need not be seeded
+                processes.broadcast([training.clean])
         data_key = None
         if self.warm_start or self.checkpoint_dir is not None:
             parts = (training.candidates, training.known, training.scores, training.clean)
@@ -336,22 +351,26 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         previous = self._previous_state(data_key)
         checkpoint = state = unsaved = None
         if self.checkpoint_dir is not None:
-            make_folder(self.checkpoint_dir)
+            processes.on_main(make_folder, self.checkpoint_dir)
             eval_key = fingerprint(eval_data, training.eval_labels)
             key = self._checkpoint_key(data_key, training.prior, eval_key, seed, previous)
             checkpoint = Path(self.checkpoint_dir, f"{type(self).__name__}-{key}.pt")
-            state = load_checkpoint(checkpoint, device)
+            # other hosts need see neither the file nor the devices it was saved from
+            state = load_checkpoint(checkpoint, "cpu") if processes.is_main else None
+            state = processes.from_main(state)
         if state is not None:
             net.load_training_state(state, training)
         elif previous is not None:
             self._continue(net, previous, training)
+        # a module of the user's may have been made with other random numbers in each process
+        processes.broadcast(net.module_.state_dict().values())
 
         net.notify("on_train_begin", X=training, y=None)
         while not self._is_finished(net):
             net.fit_loop(training, epochs=1)
             done = len(net.history)
             if checkpoint and (done % self.checkpoint_every == 0 or self._is_finished(net)):
-                unsaved = self._save_checkpoint(net, checkpoint, unsaved)
+                unsaved = processes.on_main(self._save_checkpoint, net, checkpoint, unsaved)
         net.notify("on_train_end", X=training, y=None)
 
         self.history_ = [{k: v for k, v in row.items() if k != "batches"} for row in net.history]
@@ -376,7 +395,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
                 "and tries again at the next one. Give checkpoint_dir a folder that can be written "
                 "to, on a disk that has room",
                 UserWarning,
-                stacklevel=5,  # the caller of fit
+                stacklevel=6,  # the caller of fit
             )
         return unsaved or error
 
@@ -415,7 +434,35 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
                 stacklevel=5,  # the caller of fit
             )
 
-    def _make_net(self, data, training, seed, device):
+    def _facts(self, net, data, training, eval_data):
+        """Return what has to be the same in all processes, by name."""
+        from .. import __version__
+
+        device = torch.device(net.device)
+        previous = getattr(self, "training_state_", None) if self.warm_start else None
+        params = {
+            f"the parameter {name!r}": value
+            for name, value in self.get_params(deep=False).items()
+            if name not in _OF_ONE_PROCESS and (value is None or isinstance(value, (Number, str)))
+        }
+        return {
+            "the checksum of X": fingerprint(data),
+            "the checksum of the labels": fingerprint(
+                self.classes_, training.candidates, training.known, training.scores, training.prior
+            ),
+            "the checksum of the eval_set": fingerprint(eval_data, training.eval_labels),
+            **params,
+            "whether there is a checkpoint_dir": self.checkpoint_dir is not None,
+            "the shape of the weights": [tuple(p.shape) for p in net.module_.parameters()],
+            "the number of epochs done": 0 if previous is None else len(previous["history"]),
+            "the version of torch and sklearn_npll": (torch.__version__, __version__),
+            # different GPUs draw different random numbers
+            "the kind of device": (
+                torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+            ),
+        }
+
+    def _make_net(self, data, training, seed, device, processes):
         n = len(data)
         batch_size = self.batch_size
         if batch_size == "auto":
@@ -426,6 +473,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             NetworkEnsemble,
             method=method,
             seed=seed,
+            processes=processes,
             module__module=self.module,
             module__shape=shape,
             module__n_classes=len(self.classes_),
@@ -443,7 +491,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             train_split=None,
             callbacks=copy.deepcopy(self.callbacks),
             device=device,
-            verbose=int(self.verbose),
+            verbose=int(self.verbose) if processes.is_main else 0,
         )
         return net.initialize()
 

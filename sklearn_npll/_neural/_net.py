@@ -16,6 +16,7 @@ from torch import nn
 
 from ._checkpoint import map_tensors, plain_row
 from ._networks import NetworkEnsemble
+from ._processes import ALONE
 
 MIN_LR_SHARE = 1e-3
 _PLAIN = ("seed", "lr", "batch_size", "max_epochs", "device", "verbose")  # settings of a net
@@ -140,6 +141,8 @@ class EpochNet(NeuralNet):
     method : SimpleNamespace
         Parameters of the method, under the names of its classifier.
     seed : int
+    processes : Processes
+        With whom it trains.
     **kwargs
         Parameters of `skorch.NeuralNet`.
     """
@@ -147,11 +150,12 @@ class EpochNet(NeuralNet):
     #: Names of the losses whose means are recorded.
     terms = ("train",)
 
-    def __init__(self, module, *, method, seed, **kwargs):
+    def __init__(self, module, *, method, seed, processes=ALONE, **kwargs):
         # the losses are functions that differ between phases, so the criterion is never called
         super().__init__(module, criterion=nn.Identity, **kwargs)
         self.method = method
         self.seed = seed
+        self.processes = processes
 
     # -- what a method defines -----------------------------------------------------------------
 
@@ -190,9 +194,16 @@ class EpochNet(NeuralNet):
     def initialize(self):
         """Make the module and the optimiser."""
         super().initialize()
+        self.share_work(self.processes)
         self.stopped_ = False
         self.terms_, self.gradient_samples_ = {}, 0
         return self
+
+    def share_work(self, processes):
+        """Let the networks share the rows of batches out among processes."""
+        self.processes = processes
+        for network in self.networks_:
+            network.processes = processes
 
     def get_dataset(self, X, y=None):
         """Return the training data as they are."""
@@ -214,6 +225,7 @@ class EpochNet(NeuralNet):
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
             self.stopped_ = True
+        self.stopped_ = self.processes.from_main(self.stopped_)
 
     def on_epoch_begin(self, net, **kwargs):
         """Seed the epoch and set its learning rate, before any callback."""
@@ -238,6 +250,7 @@ class EpochNet(NeuralNet):
         self.history.record("gradient_samples", self.gradient_samples_)
         if data.eval_views is not None:
             self._record_evaluation(data)
+        self._check_together()
         self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
         self.history.record("seconds", time.perf_counter() - start)
         # batches would pile up over a long training, but callbacks look at the last
@@ -287,6 +300,7 @@ class EpochNet(NeuralNet):
         self.notify("on_batch_begin", batch=batch, training=True)
         self.optimizer_.zero_grad(set_to_none=True)
         loss.backward()
+        self.processes.average_gradients(self.module_.parameters())
         self.notify(
             "on_grad_computed",
             named_parameters=self.module_.named_parameters(),
@@ -340,6 +354,13 @@ class EpochNet(NeuralNet):
         for name, score in names.items():
             self.history.record(name, (score.argmax(1) == truth).float().mean().item())
 
+    def _check_together(self):
+        """Check that all processes have the same weights, statistics and memory."""
+        if self.processes.size > 1:
+            tensors = []
+            map_tensors(tensors.append, [self.module_.state_dict(), self.method_state()])
+            self.processes.check_together(tensors, self.device)
+
     # -- interruption and the end --------------------------------------------------------------
 
     def training_state(self):
@@ -371,6 +392,7 @@ class EpochNet(NeuralNet):
             self.module__module = None
         self.callbacks_ = []
         self.method = SimpleNamespace(precision=self.method.precision)
+        self.share_work(ALONE)
         for network in self.networks_:
             network.projector = None
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._messages import did_you_mean
+from ._processes import ALONE
 
 
 class MLP(nn.Sequential):
@@ -217,6 +218,9 @@ class EmbeddingNetwork(nn.Module):
         None for no projection head.
     """
 
+    #: Who computes the embeddings of a batch.
+    processes = ALONE
+
     def __init__(self, network, n_classes, mean, scale, projection_dim):
         super().__init__()
         name = last_linear(network, n_classes)
@@ -235,7 +239,7 @@ class EmbeddingNetwork(nn.Module):
         x = (x - self.mean) / self.scale
         if x.ndim == 4:  # two to three times faster on a CPU
             x = x.contiguous(memory_format=torch.channels_last)
-        return self.backbone(x)
+        return self.processes.map_rows(self.backbone, x)
 
     def project(self, embedding):
         """Return L2-normalised projections (n, projection_dim) of embeddings."""

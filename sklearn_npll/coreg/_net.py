@@ -232,8 +232,9 @@ class CoRegNet(ContrastiveNet):
             loss[judged] = min_max_scale(loss[judged])
         self.losses_[k].append(loss)
         mean_loss = torch.stack(list(self.losses_[k])).mean(0)
-        posterior, means = clean_probability(
-            mean_loss[judged].double().cpu().numpy(), self.seed + self.epoch_
+        judged_loss = mean_loss[judged].double().cpu().numpy()
+        posterior, means = self.processes.on_main(
+            clean_probability, judged_loss, self.seed + self.epoch_
         )
         clean[judged] = torch.from_numpy(posterior).to(clean.device)
         return clean, means
