@@ -4,7 +4,6 @@ import copy
 import inspect
 import os
 import re
-import threading
 import warnings
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -19,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
-from .._device import resolve_device
+from .._device import GENERATOR_LOCK, resolve_device
 from .._images import (
     as_image_array,
     check_collection,
@@ -38,8 +37,6 @@ from ._views import FeatureViews, ImageViews
 # Parameters that do not change the result of a fit, so a checkpoint is valid without them.
 _NO_EFFECT = ("verbose", "checkpoint_dir", "checkpoint_every", "deploy", "warm_start")
 MAX_IMAGE_SIZE = 64
-# All threads draw from the same torch generator.
-_ONE_FIT_AT_A_TIME = threading.RLock()
 
 # What the docstrings of several classifiers say, by the name that stands for it there.
 _SHARED_TEXTS = {
@@ -295,7 +292,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
 
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
-        with _ONE_FIT_AT_A_TIME, torch.random.fork_rng(cuda):
+        with GENERATOR_LOCK, torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
             self._train(data, training, eval_data, seed, device)
         return self
