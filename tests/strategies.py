@@ -32,8 +32,11 @@ def sizes(largest=10, smallest=1):
     return st.integers(smallest, largest)
 
 
+FEW_ROWS, FEW_CLASSES = sizes(10), sizes(8)
+
+
 @st.composite
-def candidate_matrices(draw, n_samples=sizes(), n_classes=sizes(8)):
+def candidate_matrices(draw, n_samples=FEW_ROWS, n_classes=FEW_CLASSES):
     """Bool arrays with a candidate in each row; among them one everywhere, all everywhere."""
     n, n_classes = draw(n_samples), draw(n_classes)
     kind = draw(st.sampled_from(["any", "any", "any", "one", "all", "same"]))
@@ -102,7 +105,7 @@ def logits(shape, huge=1e30):
 
 
 @st.composite
-def partial_labels(draw, n_samples=sizes(), n_classes=sizes(8)):
+def partial_labels(draw, n_samples=FEW_ROWS, n_classes=FEW_CLASSES):
     """Containers with any of samples, scores, votes and known rows, on either side of CSR."""
     candidates = draw(candidate_matrices(n_samples, n_classes))
     if draw(st.booleans()):  # many classes are stored sparsely

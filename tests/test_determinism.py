@@ -13,7 +13,7 @@ import threadpoolctl
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.mixture import GaussianMixture
-from zoo import CASES, LABELS, PUBLIC
+from zoo import CASES, PUBLIC
 
 from sklearn_npll import CoRegClassifier, PartialLabels
 from sklearn_npll.annotators import _open_clip
@@ -21,7 +21,6 @@ from sklearn_npll.baselines import CEClassifier
 from sklearn_npll.coreg import _division
 
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-TRAINED = {name: case for name, case in CASES.items() if hasattr(case.estimator, "to_module")}
 
 
 @pytest.fixture(scope="module")
