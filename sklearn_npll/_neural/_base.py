@@ -26,7 +26,7 @@ from .._images import (
     is_image_data,
     read_images,
 )
-from .._inputs import check_problem, encode_target, forget_features
+from .._inputs import check_magnitude, check_problem, encode_target, forget_features
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
@@ -37,6 +37,7 @@ from ._views import FeatureViews, ImageViews
 # Parameters that do not change the result of a fit, so a checkpoint is valid without them.
 _NO_EFFECT = ("verbose", "checkpoint_dir", "checkpoint_every", "deploy", "warm_start")
 MAX_IMAGE_SIZE = 64
+LARGEST_FEATURE = 1e30  # sums of more would leave single precision
 
 # What the docstrings of several classifiers say, by the name that stands for it there.
 _SHARED_TEXTS = {
@@ -481,7 +482,9 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             if reset:
                 self.image_shape_ = None
             features = validate_data(self, X, reset=reset, dtype=np.float32)
-            return np.require(features, requirements="W")  # torch wants what it could write to
+            check_magnitude(features, LARGEST_FEATURE)
+            # Torch wants what it could write to, and no rows in reverse.
+            return np.require(features, requirements="CW")
         if reset:
             forget_features(self)
             images = self._read_images(X)
