@@ -62,6 +62,7 @@ FORMS = {
     "list": lambda c: c.astype(int).tolist(),
     "fortran": np.asfortranarray,
     "strided": lambda c: np.repeat(c, 2, axis=0)[::2],
+    "reversed": lambda c: c[::-1].copy()[::-1],
     "read-only": lambda c: read_only(c),
     "csr": lambda c: sp.csr_array(c),
     "csr_matrix": lambda c: sp.csr_matrix(c.astype(float)),
