@@ -14,7 +14,7 @@ from scipy import sparse as sp
 from sklearn_npll import PartialLabels
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("npll", derandomize=True, max_examples=25, database=None, **_COMMON)
+settings.register_profile("npll", derandomize=True, max_examples=10, database=None, **_COMMON)
 if n_examples := os.environ.get("SKLEARN_NPLL_EXAMPLES"):
     settings.register_profile("npll", max_examples=int(n_examples), **_COMMON)
 settings.load_profile("npll")
@@ -23,9 +23,9 @@ settings.load_profile("npll")
 SMALL = [0.0, 5e-324, 1e-310, 1e-45, 1e-38, 1e-12, 1e-8, 1e-4]
 
 
-def few(n_examples):
-    """Settings for a slow test: fewer examples than others, in proportion."""
-    return settings(max_examples=max(1, settings().max_examples * n_examples // 25))
+def few():
+    """Settings for a slow test: half as many examples as others have."""
+    return settings(max_examples=max(1, settings().max_examples // 2))
 
 
 def sizes(largest=10, smallest=1):

@@ -278,7 +278,7 @@ def test_conformal_sets_cover_the_labels_they_are_calibrated_on(score, proba, co
 # -- synthetic candidates ----------------------------------------------------------------------
 
 
-@few(10)
+@few()
 @pytest.mark.parametrize("protocol", ["uniform", "pico", "fredis", "instance"])
 @given(
     y=hnp.arrays(np.int64, sizes(10), elements=st.integers(0, 4)),

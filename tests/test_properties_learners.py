@@ -181,7 +181,7 @@ FEATURE_FORMS = {
 }
 
 
-@few(8)
+@few()
 @pytest.mark.parametrize("name", SELECTED)
 @given(form=st.sampled_from(list(FEATURE_FORMS)), y_form=st.sampled_from(list(FORMS)))
 def test_the_form_of_features_and_candidates_does_not_matter(name, form, y_form):
@@ -193,7 +193,7 @@ def test_the_form_of_features_and_candidates_does_not_matter(name, form, y_form)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@few(8)
+@few()
 @pytest.mark.parametrize("name", SELECTED)
 @given(
     candidates=candidate_matrices(sizes(9, 4), sizes(5, 2)),
@@ -218,7 +218,7 @@ def test_learns_from_any_candidates(name, candidates, seed, duplicated):
         assert_array_equal(again.classes_, names)
 
 
-@few(8)
+@few()
 @pytest.mark.parametrize("name", ["PLKNeighborsClassifier", "CLPLClassifier", "SUREClassifier"])
 @given(order=st.permutations(range(24)), classes=st.permutations(range(3)))
 def test_classic_learners_do_not_depend_on_the_order_of_rows_and_classes(name, order, classes):
