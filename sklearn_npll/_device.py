@@ -1,6 +1,11 @@
-"""Where models run."""
+"""Where models run, and whose turn it is with the generator they share."""
+
+import threading
 
 from ._messages import did_you_mean
+
+# Held by whoever seeds torch's global generator or puts it back, as all threads draw from it.
+GENERATOR_LOCK = threading.RLock()
 
 
 def resolve_device(device):

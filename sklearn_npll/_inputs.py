@@ -133,6 +133,31 @@ def check_features(estimator, X, reset, dtype):
     return validate_data(estimator, X, reset=reset, dtype=dtype)
 
 
+def check_magnitude(data, largest):
+    """Raise a ValueError if a feature is so large that sums of squares would overflow.
+
+    Parameters
+    ----------
+    data : ndarray of shape (n_samples, n_features)
+        At least one sample.
+    largest : float
+        Largest absolute value that is accepted.
+
+    Examples
+    --------
+    >>> check_magnitude(np.array([[1.0, -1e200]]), 1e100)
+    Traceback (most recent call last):
+    ...
+    ValueError: X is -1e+200 in row 0, column 1, too large to compute with: bring it within 1e+100
+    """
+    if max(data.max(), -data.min()) > largest:
+        row, column = np.argwhere(np.abs(data) > largest)[0]
+        raise ValueError(
+            f"X is {data[row, column]:.3g} in row {row}, column {column}, too large to compute "
+            f"with: bring it within {largest:.0e}"
+        )
+
+
 def forget_features(estimator):
     """Drop what a fit on features left about them, as images have no such things."""
     for name in ("n_features_in_", "feature_names_in_"):
@@ -141,7 +166,8 @@ def forget_features(estimator):
 
 def _from_partial_labels(data, labels):
     known = np.zeros(len(labels), dtype=bool) if labels.known is None else labels.known
-    candidates = np.require(labels.toarray(), requirements="W")  # torch wants to be able to write
+    # Torch wants to be able to write, and no rows in reverse.
+    candidates, known = (np.require(part, requirements="CW") for part in (labels.toarray(), known))
     return Problem(data, labels.classes, candidates, known, labels.scores, labels.votes)
 
 

@@ -12,6 +12,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.utils import assert_all_finite
 
+from ._messages import name_rows
 from ._partial_labels import PartialLabels
 
 __all__ = [
@@ -78,7 +79,8 @@ def ambiguity_score(candidates, y_true=None, *, classes=None, per_class=False):
     Returns
     -------
     ambiguity : float or ndarray of shape (n_classes,)
-        The share, in [0, 1]. NaN for a class that is the true one of every row.
+        The share, in [0, 1]. NaN for a class that is the true one of every row, and, with a
+        warning, if there is no labelled row or only one class.
 
     Raises
     ------
@@ -94,11 +96,13 @@ def ambiguity_score(candidates, y_true=None, *, classes=None, per_class=False):
     >>> ambiguity_score(candidates, [0, 1, 2], per_class=True)
     array([1. , 0. , 0.5])
     """
+    if per_class and y_true is None:
+        raise ValueError("per_class=True needs y_true to know which candidates are wrong.")
     labels = _as_labels(candidates, classes)
     n_classes = labels.shape[1]
+    if n_classes == 1:
+        return _undefined("There is only one class and no wrong one, so the metric is NaN.")
     if y_true is None:
-        if per_class:
-            raise ValueError("per_class=True needs y_true to know which candidates are wrong.")
         return _mean((labels.set_sizes - 1) / (n_classes - 1), "row")
     codes = labels.encode_labels(y_true)
     rows = np.flatnonzero(codes >= 0)
@@ -140,7 +144,8 @@ def covering_rate(y_pred, candidates, *, classes=None):
     Raises
     ------
     ValueError
-        If the predictions have the wrong shape or contain an unknown class.
+        If the predictions have the wrong shape or contain an unknown class, or the probabilities
+        are negative.
 
     See Also
     --------
@@ -188,7 +193,7 @@ def approximated_accuracy(proba, candidates, *, classes=None):
     Raises
     ------
     ValueError
-        If the probabilities have the wrong shape.
+        If the probabilities have the wrong shape or are negative.
 
     References
     ----------
@@ -334,6 +339,11 @@ def _check_proba(proba, labels):
             " and complete the columns to follow the candidates' classes."
         )
     assert_all_finite(proba, input_name="the probabilities")
+    negative = (proba < 0).any(axis=1)
+    if negative.any():
+        raise ValueError(
+            f"The probabilities are negative in {name_rows(negative)}; apply softmax to scores."
+        )
     return proba
 
 

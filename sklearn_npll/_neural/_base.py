@@ -4,7 +4,6 @@ import copy
 import inspect
 import os
 import re
-import threading
 import warnings
 from dataclasses import dataclass, field
 from numbers import Integral, Number, Real
@@ -19,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
+from .._device import GENERATOR_LOCK
 from .._files import make_folder
 from .._images import (
     as_image_array,
@@ -27,7 +27,7 @@ from .._images import (
     is_image_data,
     read_images,
 )
-from .._inputs import check_problem, encode_target, forget_features
+from .._inputs import check_magnitude, check_problem, encode_target, forget_features
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
@@ -44,8 +44,7 @@ _NO_EFFECT = (
 # to the others.
 _OF_ONE_PROCESS = ("verbose", "checkpoint_dir", "init", "random_state")
 MAX_IMAGE_SIZE = 64
-# All threads draw from the same torch generator.
-_ONE_FIT_AT_A_TIME = threading.RLock()
+LARGEST_FEATURE = 1e30  # sums of more would leave single precision
 
 # What the docstrings of several classifiers say, by the name that stands for it there.
 _SHARED_TEXTS = {
@@ -308,7 +307,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
 
         seed = processes.from_main(check_random_state(self.random_state).randint(2**31 - 1))
         cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
-        with _ONE_FIT_AT_A_TIME, torch.random.fork_rng(cuda):
+        with GENERATOR_LOCK, torch.random.fork_rng(cuda):
             torch.manual_seed(seed)
             self._train(data, training, eval_data, seed, device, processes)
         return self
@@ -547,7 +546,9 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             if reset:
                 self.image_shape_ = None
             features = validate_data(self, X, reset=reset, dtype=np.float32)
-            return np.require(features, requirements="W")  # torch wants what it could write to
+            check_magnitude(features, LARGEST_FEATURE)
+            # Torch wants what it could write to, and no rows in reverse.
+            return np.require(features, requirements="CW")
         if reset:
             forget_features(self)
             images = self._read_images(X)

@@ -83,7 +83,7 @@ def aps_scores(proba):
 
 def _minus_log(values):
     with np.errstate(divide="ignore"):  # infinite for 0, the least likely there is
-        return np.log(1 / values)
+        return 0 - np.log(values)  # no -0 for 1
 
 
 _METHODS = {"lac": lac_scores, "aps": aps_scores}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._device import resolve_device
+from .._device import GENERATOR_LOCK, resolve_device
 from .._messages import did_you_mean
 
 SHIPPED_MODEL = "fashion-clip-tiny"
@@ -267,7 +267,8 @@ def _load(name, pretrained, device, precision, stamp):
         for path in _torch_files(name, pretrained):
             # open_clip tries again without this if torch before 2.6 raises a TypeError.
             torch.load(path, map_location="cpu", weights_only=True)
-        with torch.random.fork_rng(devices=[]):  # the model is first filled with random weights
+        # The model is first filled with random weights.
+        with GENERATOR_LOCK, torch.random.fork_rng(devices=[]):
             model, preprocess = open_clip.create_model_from_pretrained(
                 name, pretrained, device=device, precision=precision
             )

@@ -6,7 +6,7 @@ from functools import lru_cache
 from numbers import Integral
 
 from .._compat import Interval, StrOptions
-from .._device import resolve_device
+from .._device import GENERATOR_LOCK, resolve_device
 from ._chat_backends import ChatBackend, Reply
 
 
@@ -103,8 +103,8 @@ class TransformersChat(ChatBackend):
             return_tensors="pt",
             add_special_tokens=not (bos and texts[0].startswith(bos)),
         ).to(model.device, dtype=model.dtype)
-        # Sampling draws from the global generators.
-        with torch.random.fork_rng(range(torch.cuda.device_count())), torch.inference_mode():
+        forked = torch.random.fork_rng(range(torch.cuda.device_count()))
+        with GENERATOR_LOCK, forked, torch.inference_mode():  # sampling draws from the global one
             torch.manual_seed(settings.seed)
             tokens = model.generate(
                 **inputs,

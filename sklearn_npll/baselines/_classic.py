@@ -16,8 +16,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context
-from .._inputs import check_features, check_problem
+from .._inputs import check_features, check_magnitude, check_problem
 from .._scoring import ScoreMixin
+
+LARGEST_FEATURE = 1e100  # squares of more, summed, might leave double precision
 
 # -- rules -------------------------------------------------------------------------------------
 
@@ -56,6 +58,8 @@ def project_simplex(points, support):
     ndarray of shape (n_samples, n_classes)
         The nearest distributions, 0 outside the support.
     """
+    # A shift changes nothing but the rounding: the 1 is to be seen beside the points.
+    points = points - np.where(support, points, -np.inf).max(axis=1, keepdims=True)
     descending = -np.sort(np.where(support, -points, np.inf), axis=1)
     inside = np.isfinite(descending)
     descending = np.where(inside, descending, 0.0)
@@ -346,6 +350,7 @@ class _ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Bas
         """
         problem = check_problem(X, y)
         data = check_features(self, problem.data, True, np.float64)
+        check_magnitude(data, LARGEST_FEATURE)
         self.classes_ = problem.classes
         self._scaler = StandardScaler().fit(data) if self.standardize else None
         data = self._scale(data)
@@ -391,7 +396,9 @@ class _ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Bas
         return self.classes_[proba.argmax(axis=1)]
 
     def _scale(self, data):
-        return data if self._scaler is None else self._scaler.transform(data)
+        data = data if self._scaler is None else self._scaler.transform(data)
+        check_magnitude(data, LARGEST_FEATURE)
+        return data
 
     def _tag_values(self):
         return {"input_tags.allow_nan": False}

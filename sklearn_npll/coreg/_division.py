@@ -4,6 +4,7 @@ Shapes: ``n`` rows, ``C`` classes, ``p`` dimensions of the projection. Equation 
 Wang et al. (AAAI 2025).
 """
 
+import threading
 import warnings
 
 import numpy as np
@@ -14,6 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 EPS = 1e-8
+# Warnings are filtered for all threads at once: two that overlap would leave the filter behind.
+_FILTER_LOCK = threading.Lock()
 
 
 def align_distribution(proba, mean_proba, prior):
@@ -135,7 +138,7 @@ def fit_loss_mixture(loss, random_state):
     GaussianMixture
     """
     mixture = GaussianMixture(2, max_iter=50, tol=1e-3, reg_covar=5e-4, random_state=random_state)
-    with warnings.catch_warnings():
+    with _FILTER_LOCK, warnings.catch_warnings():
         # a mixture that still moves after 50 rounds is good enough to split by
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(loss[:, None])

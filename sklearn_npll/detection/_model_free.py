@@ -38,6 +38,11 @@ class _CrossValidatedDetector(BaseNoiseDetector):
         estimator = default_estimator() if self.estimator is None else self.estimator
         weights = restrict(candidates, candidates)
         proba, weights, judged = cross_val_proba(estimator, data, weights, self.cv, n_rounds)
+        if np.count_nonzero(weights.any(axis=0)) < 2:
+            raise ValueError(
+                f"{type(self).__name__} trains a classifier, but one class explains all labels; "
+                "use NeighborVoteDetector, or give rows of other classes, too"
+            )
         self.estimator_ = fit_on_candidates(estimator, data, weights)
         return proba, judged
 

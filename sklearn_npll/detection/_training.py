@@ -67,8 +67,12 @@ def cross_val_proba(estimator, data, weights, cv, n_rounds=1):
     proba, judged = np.empty(weights.shape), np.empty(len(data), dtype=bool)
     for _ in range(n_rounds if candidates.sum() > len(data) else 1):
         for train, test in folds:
-            model = fit_on_candidates(estimator, data[train], weights[train])
-            proba[test] = predict_columns(model, data[test], weights.shape[1])
-            judged[test] = candidates[test][:, model.classes_].any(axis=1)
+            known = weights[train].any(axis=0)
+            if np.count_nonzero(known) == 1:  # which many classifiers refuse to learn
+                proba[test] = known
+            else:
+                model = fit_on_candidates(estimator, data[train], weights[train])
+                proba[test] = predict_columns(model, data[test], weights.shape[1])
+            judged[test] = candidates[test][:, known].any(axis=1)
         weights = restrict(proba, candidates)
     return proba, weights, judged
