@@ -14,6 +14,7 @@ from skorch.history import History
 from skorch.utils import get_map_location
 from torch import nn
 
+from .._device import GENERATOR_LOCK
 from ._checkpoint import map_tensors, plain_row
 from ._networks import NetworkEnsemble
 from ._processes import ALONE
@@ -422,7 +423,10 @@ class EpochNet(NeuralNet):
     def __setstate__(self, state):
         weights = {k: torch.from_numpy(np.array(v)) for k, v in state["weights"].items()}
         statistics = {name: weights[f"networks.0.{name}"] for name in ("mean", "scale")}
-        with torch.random.fork_rng([]):  # the weights are drawn before they are loaded
+        with (
+            GENERATOR_LOCK,
+            torch.random.fork_rng([]),
+        ):  # the weights are drawn before they are loaded
             module = NetworkEnsemble(**state["network"], **statistics, projection_dim=None)
         module.load_state_dict(weights)
         self._set_module(state, module)
