@@ -17,7 +17,7 @@ export OMP_NUM_THREADS
 
 BIN := .venv/bin
 
-.PHONY: help quickstart test test-min lint format docs clean
+.PHONY: help quickstart test test-slow test-min lint format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -26,11 +26,14 @@ help:  ## List the targets
 quickstart: .venv/.plot  ## Annotate, learn and compare on the shipped data; writes build/quickstart/
 	$(BIN)/python examples/plot_quickstart.py
 
-test: .venv/.test  ## Run the tests and the examples in the docstrings
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+test: .venv/.test  ## Run the tests and the examples in the docstrings, but for the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
+
+test-slow: .venv/.test  ## Run the slow tests: many kills, many broken images, a cluster
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-min: .venv-min/.test  ## Run them with the oldest supported dependencies, on Python 3.10
-	OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 lint: .venv/.test  ## Check style and formatting
 	$(BIN)/ruff check .
