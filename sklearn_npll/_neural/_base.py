@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -20,6 +21,7 @@ from torch import nn
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
 from .._device import resolve_device
+from .._evidence import largest_columns
 from .._images import (
     as_image_array,
     check_collection,
@@ -33,6 +35,7 @@ from .._scoring import ScoreMixin
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
 from ._net import TrainingData
 from ._networks import DeployedNetwork, NetworkEnsemble, load_weights
+from ._sparse_rows import SparseCandidates
 from ._views import FeatureViews, ImageViews
 
 # Parameters that do not change the result of a fit, so a checkpoint is valid without them.
@@ -310,9 +313,14 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
 
     def _make_training(self, problem, views, device):
         """Put a checked problem on the device; a method adds here what it needs."""
+        candidates = problem.candidates
+        if issparse(candidates):
+            candidates = SparseCandidates.from_scipy(candidates, device)
+        else:
+            candidates = torch.from_numpy(candidates).to(device)
         return TrainingData(
             views=views,
-            candidates=torch.from_numpy(problem.candidates).to(device),
+            candidates=candidates,
             known=torch.from_numpy(problem.known).to(device),
         )
 
@@ -435,7 +443,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     def _record_labels(self, net, training):
         for name, value in net.final_labels(training).items():
             setattr(self, name, value.cpu().numpy() if torch.is_tensor(value) else value)
-        self.transduction_ = self.classes_[self.label_distributions_.argmax(1)]
+        self.transduction_ = self.classes_[largest_columns(self.label_distributions_)]
 
     def _out_of_patience(self, history):
         if self.early_stopping is None:
@@ -542,12 +550,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities, in the order of `classes_`.
         """
-        check_is_fitted(self, "net_")
-        k = 0 if self._is_single() else None
-        data = self._check_samples(X, reset=False)
-        views = self._make_views(data, self.net_.device)
-        proba = self.net_.predict_views(k, views.plain, len(data)).double()
-        return (proba / proba.sum(1, keepdim=True)).cpu().numpy()
+        return np.concatenate(list(self._predict_blocks(X)))
 
     def predict(self, X):
         """Predict the most probable class.
@@ -562,8 +565,18 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Names of classes.
         """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(1)]
+        codes = [proba.argmax(1) for proba in self._predict_blocks(X)]
+        return self.classes_[np.concatenate(codes)]
+
+    def _predict_blocks(self, X):
+        """Yield the probabilities of samples, a block of rows after another."""
+        check_is_fitted(self, "net_")
+        k = 0 if self._is_single() else None
+        data = self._check_samples(X, reset=False)
+        views = self._make_views(data, self.net_.device)
+        for _, proba in self.net_.predict_blocks(k, views.plain, len(data)):
+            proba = proba.double()
+            yield (proba / proba.sum(1, keepdim=True)).cpu().numpy()
 
     # -- deployment ----------------------------------------------------------------------------
 

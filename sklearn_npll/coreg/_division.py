@@ -5,6 +5,8 @@ Wang et al. (AAAI 2025).
 """
 
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +15,45 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from .._evidence import largest_columns
+from .._neural._sparse_rows import reduce_rows
+
 EPS = 1e-8
+
+
+@dataclass
+class Division:
+    """One network's view of the data: the outcome of steps 3a to 3c.
+
+    Parameters
+    ----------
+    proba : Tensor or SparseRows of shape (n, C)
+        Aligned predictions, or those of the candidates and the most probable classes.
+    rescaled : Tensor or MappedRows of shape (n, C)
+        Candidate-restricted predictions q, Eq. 5.
+    clean : Tensor of shape (n,)
+        Clean probability w; 1 for known rows, 0 for rows without a label.
+    means : ndarray of shape (2,)
+        Means of the mixture; NaN where there was none.
+    """
+
+    proba: torch.Tensor
+    rescaled: torch.Tensor
+    clean: torch.Tensor
+    means: np.ndarray
+
+    @cached_property
+    def popularity(self):
+        """Share of the rows that are predicted as each class, of shape (C,)."""
+        n, n_classes = self.proba.shape
+        predicted = reduce_rows(lambda proba: proba.argmax(1), self.proba)
+        return predicted.bincount(minlength=n_classes) / n
+
+    def purified(self, threshold, rows=slice(None)):
+        """Label distributions before sharpening: Eq. 6 in the partial split, else predictions."""
+        clean, proba = self.clean[rows], self.proba[rows]
+        target = partial_target(clean, self.rescaled[rows], proba)
+        return torch.where((clean > threshold)[:, None], target, proba)
 
 
 def align_distribution(proba, mean_proba, prior):
@@ -231,12 +271,12 @@ def detected_clean_probability(detector, problem, threshold):
     """
     classes = problem.classes
     if -1 in classes.tolist():  # the negative class of two, which PartialLabels do not take
-        X, y = problem.data, classes[problem.candidates.argmax(1)]
+        X, y = problem.data, classes[largest_columns(problem.candidates)]
     else:
         X, y = problem.labels(problem.data), None
     with config_context(skip_parameter_validation=False):  # the detector's are the user's
         detector = clone(detector).fit(X, y)
-    n_samples = len(problem.candidates)
+    n_samples = len(problem.known)
     score = np.asarray(getattr(detector, "clean_score_", None), dtype=np.float32)
     mask = np.asarray(getattr(detector, "clean_mask_", None))
     are_scores = score.shape == (n_samples,) and ((score >= 0) & (score <= 1)).all()
@@ -245,7 +285,7 @@ def detected_clean_probability(detector, problem, threshold):
             f"division={type(detector).__name__} must be a detector whose fit leaves clean_score_, "
             f"a probability, and clean_mask_, a bool, for each of {n_samples} rows"
         )
-    believed = np.count_nonzero((mask | problem.known) & ~problem.candidates.all(axis=1))
+    believed = np.count_nonzero((mask | problem.known) & problem.labelled)
     if believed < 2:
         warnings.warn(
             f"division={type(detector).__name__} believes {believed} of {n_samples} rows, too few "

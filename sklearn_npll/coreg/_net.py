@@ -1,15 +1,23 @@
 """The training of Co-Reg as a skorch net: one epoch divides the data and trains both networks."""
 
+import functools
 import itertools
 from collections import deque
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 
 from .._neural._net import ContrastiveNet, endless_batches, even_chunks, mix_up
+from .._neural._sparse_rows import (
+    SparseRows,
+    keep_largest,
+    map_rows,
+    mean_predictions,
+    reduce_rows,
+    row_blocks,
+)
 from ._division import (
+    Division,
     align_distribution,
     clean_probability,
     division_loss,
@@ -40,39 +48,9 @@ from ._options import (
 )
 
 RAMP_UP_EPOCHS = 16
-
-
-@dataclass
-class Division:
-    """One network's view of the data: the outcome of steps 3a to 3c.
-
-    Parameters
-    ----------
-    proba : Tensor of shape (n, C)
-        Aligned predictions.
-    rescaled : Tensor of shape (n, C)
-        Candidate-restricted predictions q, Eq. 5.
-    clean : Tensor of shape (n,)
-        Clean probability w; 1 for known rows, 0 for rows without a label.
-    means : ndarray of shape (2,)
-        Means of the mixture; NaN where there was none.
-    """
-
-    proba: torch.Tensor
-    rescaled: torch.Tensor
-    clean: torch.Tensor
-    means: np.ndarray
-
-    @cached_property
-    def popularity(self):
-        """Share of the rows that are predicted as each class, of shape (C,)."""
-        n, n_classes = self.proba.shape
-        return self.proba.argmax(1).bincount(minlength=n_classes) / n
-
-    def purified(self, threshold):
-        """Label distributions before sharpening: Eq. 6 in the partial split, else predictions."""
-        target = partial_target(self.clean, self.rescaled, self.proba)
-        return torch.where((self.clean > threshold)[:, None], target, self.proba)
+# Most probable classes of a row whose predictions are kept besides its candidates', where there
+# are too many rows and classes to keep all.
+KEPT_CLASSES = 20
 
 
 class CoRegNet(ContrastiveNet):
@@ -136,6 +114,8 @@ class CoRegNet(ContrastiveNet):
 
     def _predict_aligned(self, k, data, view):
         """Predict the training rows with network k and align the predictions, step 3a."""
+        if data.is_sparse:
+            return self._predict_sparsely(k, data, view)
         proba = self.predict_views(k, view, len(data))
         prior = data.prior
         if prior is None:
@@ -144,6 +124,28 @@ class CoRegNet(ContrastiveNet):
         if isinstance(prior, str):
             prior = rescale_candidates(proba, data.candidates).mean(0)
         return align_distribution(proba, torch.stack(list(self.mean_proba_[k])).mean(0), prior)
+
+    def _predict_sparsely(self, k, data, view):
+        """Predict and align as `_predict_aligned` does, and keep what the later steps need.
+
+        The alignment needs the mean prediction first, so that rows are predicted twice, on the same
+        views, rather than kept.
+        """
+        predict = functools.partial(self.predict_blocks, k, view, len(data))
+        prior, mean = data.prior, None
+        if prior is not None:
+            rescale = rescale_candidates if isinstance(prior, str) else None
+            device = torch.device(self.device)
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                mean, estimated = mean_predictions(predict(), data.candidates, rescale)
+            self.mean_proba_[k].append(mean)
+            mean = torch.stack(list(self.mean_proba_[k])).mean(0)
+            prior = prior if rescale is None else estimated
+        parts = []
+        for rows, proba in predict():
+            aligned = proba if prior is None else align_distribution(proba, mean, prior)
+            parts.append(keep_largest(aligned, data.candidates[rows], KEPT_CLASSES))
+        return SparseRows.concatenate(parts)
 
     def divide(self, k, data):
         """Divide the data with network k, steps 3a to 3c.
@@ -161,7 +163,7 @@ class CoRegNet(ContrastiveNet):
         proba = self._predict_aligned(k, data, data.views.weak)
         candidates = self.memory_[k].candidates(data)
         clean, means = self._clean_probability(k, data, proba)
-        rescaled = rescale_candidates(proba, candidates)
+        rescaled = map_rows(rescale_candidates, proba, candidates)
         if method.candidate_update is not None:
             self.memory_[k].update_candidates(data, proba, clean <= method.clean_threshold)
         if method.confidence_weight:
@@ -177,7 +179,7 @@ class CoRegNet(ContrastiveNet):
         if data.clean is not None:  # a detector has judged the rows before
             clean[judged] = data.clean[judged]
             return clean, np.full(2, np.nan)
-        loss = division_loss(proba, self.memory_[k].candidates(data))
+        loss = reduce_rows(division_loss, proba, self.memory_[k].candidates(data))
         if judged.any():
             loss[judged] = min_max_scale(loss[judged])
         self.losses_[k].append(loss)
@@ -383,10 +385,11 @@ class CoRegNet(ContrastiveNet):
         divisions = []
         for k in (0, 1):
             proba = self._predict_aligned(k, data, data.views.plain)
-            rescaled = rescale_candidates(proba, self.memory_[k].candidates(data))
+            candidates = self.memory_[k].candidates(data)
+            rescaled = map_rows(rescale_candidates, proba, candidates)
             divisions.append(Division(proba, rescaled, self.clean_[k], None))
         return {
-            "label_distributions_": self.purify(divisions),
+            "label_distributions_": self._label_distributions(divisions),
             "clean_probability_": torch.stack(self.clean_).mean(0),
         }
 
@@ -396,14 +399,40 @@ class CoRegNet(ContrastiveNet):
         self.losses_ = self.mean_proba_ = self.labels_ = self.clean_ = None
         self.memory_ = self.hard_labels_ = None
 
-    def purify(self, divisions):
-        """Return the purified label distributions (n, C): the mean over both networks."""
+    def purify(self, divisions, rows=slice(None)):
+        """Return the purified label distributions (m, C) of rows: the mean over both networks."""
         threshold = self.method.clean_threshold
-        return sum(division.purified(threshold) for division in divisions) / 2
+        return sum(division.purified(threshold, rows) for division in divisions) / 2
+
+    def _label_distributions(self, divisions):
+        """Return the purified labels of all rows; as a csr_array of sum 1 if not all are kept."""
+        proba = divisions[0].proba
+        if torch.is_tensor(proba):
+            return self.purify(divisions)
+        parts = []
+        for rows in row_blocks(proba):
+            labels = self.purify(divisions, rows)
+            labels /= labels.sum(1, keepdim=True)
+            parts.append(SparseRows.from_dense(labels, labels > 0))
+        return SparseRows.concatenate(parts).to_scipy()
+
+    def _assess(self, data, divisions, rows):
+        """Return labels, whether predictions are candidates and their confidence there, (m,)."""
+        proba = sum(division.proba[rows] for division in divisions) / 2
+        candidates = data.candidates[rows]
+        predicted = proba.argmax(1, keepdim=True)
+        matrices = (candidates, rescale_candidates(proba, candidates))
+        inside, best = (matrix.gather(1, predicted)[:, 0] for matrix in matrices)
+        return self.purify(divisions, rows).argmax(1), inside, best
 
     def _record_division(self, data, divisions):
         """Record what the division found, averaged over the two networks."""
-        labels = self.purify(divisions).argmax(1)
+        labels, inside, best = (
+            torch.cat(parts)
+            for parts in zip(
+                *(self._assess(data, divisions, rows) for rows in row_blocks(divisions[0].proba))
+            )
+        )
         changed = None
         if self.labels_ is not None:
             changed = (labels != self.labels_).float().mean().item()
@@ -411,10 +440,6 @@ class CoRegNet(ContrastiveNet):
         clean = torch.stack(self.clean_)
         in_partial = clean > self.method.clean_threshold
         size = in_partial.sum().item() / 2
-        proba = sum(d.proba for d in divisions) / 2
-        predicted = proba.argmax(1)
-        rescaled = rescale_candidates(proba, data.candidates)
-        inside, best = (m.gather(1, predicted[:, None])[:, 0] for m in (data.candidates, rescaled))
         labelled = ~data.candidates.all(1)
         row = {
             "partial_size": size,
