@@ -32,7 +32,7 @@ def make_problem(folder, n_samples, n_classes, n_features, seed=0):
     """Write features, labels and candidates, made in chunks."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(n_classes, n_features)).astype(np.float32)
-    believed = centres + 0.6 * rng.normal(size=centres.shape).astype(np.float32)
+    believed = centres + 1.2 * rng.normal(size=centres.shape).astype(np.float32)
     n = n_samples + N_TEST
     features = np.lib.format.open_memmap(
         folder / "features.npy", mode="w+", dtype=np.float32, shape=(n, n_features)
@@ -41,12 +41,12 @@ def make_problem(folder, n_samples, n_classes, n_features, seed=0):
     sizes, columns = [], []
     for start in range(0, n, CHUNK):
         rows = slice(start, min(start + CHUNK, n))
-        x = centres[y[rows]] + 1.5 * rng.normal(size=(len(y[rows]), n_features)).astype(np.float32)
+        x = centres[y[rows]] + rng.normal(size=(len(y[rows]), n_features)).astype(np.float32)
         features[rows] = x
         similarity = x @ believed.T
         best = np.argpartition(-similarity, 9, axis=1)[:, :9]
         values = np.take_along_axis(similarity, best, axis=1)
-        chosen = values > values.max(axis=1, keepdims=True) - 20  # the best and what comes close
+        chosen = values > values.max(axis=1, keepdims=True) - 16  # the best and what comes close
         sizes.append(chosen.sum(axis=1))
         columns.append(best[chosen].astype(np.int32))
     features.flush()
@@ -79,7 +79,7 @@ def fit_in_child(folder, n_samples, batch_size):
     before = peak_mb()
     start = time.perf_counter()
     classifier = CoRegClassifier(
-        small_network, max_epochs=2, warm_up=1, batch_size=batch_size, lr=0.1, random_state=0
+        small_network, max_epochs=2, warm_up=1, batch_size=batch_size, lr=0.3, random_state=0
     ).fit(labels)
     seconds = time.perf_counter() - start
     figures = {
@@ -125,7 +125,7 @@ def parse_arguments():
     )
     parser.add_argument("--n-classes", type=int, default=1000)
     parser.add_argument("--n-features", type=int, default=64)
-    parser.add_argument("--batch-size", type=int, default=2048)
+    parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--output", help="default: benchmarks/results/frugal.json")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()

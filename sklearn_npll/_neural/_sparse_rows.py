@@ -32,19 +32,31 @@ class SparseRows:
         self.shape = (len(sizes), n_columns)
 
     @classmethod
-    def from_dense(cls, matrix, kept):
-        """Make one of the entries of a Tensor (n, C) that a mask of the same shape marks."""
-        columns = kept.nonzero()[:, 1].int()
-        return cls(kept.sum(1), columns, matrix[kept], matrix.shape[1])
+    def from_blocks(cls, blocks, shape, max_entries, device):
+        """Make one of the marked entries of dense blocks, one below the other.
 
-    @classmethod
-    def concatenate(cls, parts):
-        """Join parts with the same columns one below the other."""
-        parts = list(parts)
-        joined = (
-            torch.cat([getattr(p, name) for p in parts]) for name in ("sizes", "columns", "values")
-        )
-        return cls(*joined, parts[0].shape[1])
+        Parameters
+        ----------
+        blocks : iterable of (Tensor, bool Tensor) of shape (m, C)
+            Rows, and which of their entries to keep.
+        shape : tuple of int (n, C)
+        max_entries : int
+            No fewer than are kept.
+        device : torch.device
+        """
+        # Written in place: parts kept until the end would lie between the blocks in memory, and
+        # leave gaps that no other block fits in.
+        sizes = torch.empty(shape[0], dtype=torch.long, device=device)
+        columns = torch.empty(max_entries, dtype=torch.int32, device=device)
+        values = torch.empty(max_entries, device=device)
+        row = entry = 0
+        for matrix, kept in blocks:
+            found = kept.nonzero()[:, 1]
+            sizes[row : row + len(kept)] = kept.sum(1)
+            columns[entry : entry + len(found)] = found
+            values[entry : entry + len(found)] = matrix[kept]
+            row, entry = row + len(kept), entry + len(found)
+        return cls(sizes, columns[:entry], values[:entry], shape[1])
 
     def __len__(self):
         return self.shape[0]
@@ -148,14 +160,35 @@ def row_blocks(matrix):
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
+def collect_rows(function, matrix):
+    """Return what a function of slices of a matrix's rows finds in each row.
+
+    Parameters
+    ----------
+    function : callable
+        Maps a slice of m rows to a tuple of Tensors (m,).
+    matrix : Tensor, SparseRows or MappedRows of shape (n, C)
+
+    Returns
+    -------
+    list of Tensor of shape (n,)
+    """
+    collected = []
+    for rows in row_blocks(matrix):
+        found = function(rows)
+        collected = collected or [part.new_empty(matrix.shape[0]) for part in found]
+        for whole, part in zip(collected, found, strict=True):
+            whole[rows] = part
+    return collected
+
+
 def reduce_rows(function, *matrices):
-    """Return one number a row, by a function of matrices (n, C) that is applied block by block."""
-    blocks = row_blocks(matrices[0])
-    return torch.cat([function(*(matrix[rows] for matrix in matrices)) for rows in blocks])
+    """Return a Tensor (n,) by a function of matrices (n, C) that is applied block by block."""
+    return collect_rows(lambda rows: [function(*(m[rows] for m in matrices))], matrices[0])[0]
 
 
-def keep_largest(proba, candidates, n_kept):
-    """Keep the predictions of the candidates and of the most probable classes.
+def largest_or_candidates(proba, candidates, n_kept):
+    """Mark the candidates and the most probable classes of each row.
 
     Parameters
     ----------
@@ -167,11 +200,10 @@ def keep_largest(proba, candidates, n_kept):
 
     Returns
     -------
-    SparseRows of shape (n, C)
+    bool Tensor of shape (n, C)
     """
     top = proba.topk(min(n_kept, proba.shape[1]), dim=1).indices
-    kept = candidates & ~candidates.all(1, keepdim=True)
-    return SparseRows.from_dense(proba, kept.scatter(1, top, True))
+    return (candidates & ~candidates.all(1, keepdim=True)).scatter_(1, top, True)
 
 
 def mean_predictions(blocks, candidates, rescale):

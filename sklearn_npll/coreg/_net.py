@@ -10,7 +10,8 @@ import torch
 from .._neural._net import ContrastiveNet, endless_batches, even_chunks, mix_up
 from .._neural._sparse_rows import (
     SparseRows,
-    keep_largest,
+    collect_rows,
+    largest_or_candidates,
     map_rows,
     mean_predictions,
     reduce_rows,
@@ -141,11 +142,16 @@ class CoRegNet(ContrastiveNet):
             self.mean_proba_[k].append(mean)
             mean = torch.stack(list(self.mean_proba_[k])).mean(0)
             prior = prior if rescale is None else estimated
-        parts = []
-        for rows, proba in predict():
-            aligned = proba if prior is None else align_distribution(proba, mean, prior)
-            parts.append(keep_largest(aligned, data.candidates[rows], KEPT_CLASSES))
-        return SparseRows.concatenate(parts)
+
+        def blocks():
+            for rows, proba in predict():
+                aligned = proba if prior is None else align_distribution(proba, mean, prior)
+                candidates = data.candidates[rows]
+                yield aligned, largest_or_candidates(aligned, candidates, KEPT_CLASSES)
+
+        candidates = data.candidates
+        n_entries = len(candidates.columns) + len(data) * KEPT_CLASSES
+        return SparseRows.from_blocks(blocks(), candidates.shape, n_entries, self.device)
 
     def divide(self, k, data):
         """Divide the data with network k, steps 3a to 3c.
@@ -409,12 +415,15 @@ class CoRegNet(ContrastiveNet):
         proba = divisions[0].proba
         if torch.is_tensor(proba):
             return self.purify(divisions)
-        parts = []
-        for rows in row_blocks(proba):
-            labels = self.purify(divisions, rows)
-            labels /= labels.sum(1, keepdim=True)
-            parts.append(SparseRows.from_dense(labels, labels > 0))
-        return SparseRows.concatenate(parts).to_scipy()
+
+        def blocks():
+            for rows in row_blocks(proba):
+                labels = self.purify(divisions, rows)
+                labels /= labels.sum(1, keepdim=True)
+                yield labels, labels > 0
+
+        n_entries = sum(len(division.proba.columns) for division in divisions)
+        return SparseRows.from_blocks(blocks(), proba.shape, n_entries, proba.device).to_scipy()
 
     def _assess(self, data, divisions, rows):
         """Return labels, whether predictions are candidates and their confidence there, (m,)."""
@@ -427,12 +436,8 @@ class CoRegNet(ContrastiveNet):
 
     def _record_division(self, data, divisions):
         """Record what the division found, averaged over the two networks."""
-        labels, inside, best = (
-            torch.cat(parts)
-            for parts in zip(
-                *(self._assess(data, divisions, rows) for rows in row_blocks(divisions[0].proba))
-            )
-        )
+        assess = functools.partial(self._assess, data, divisions)
+        labels, inside, best = collect_rows(assess, divisions[0].proba)
         changed = None
         if self.labels_ is not None:
             changed = (labels != self.labels_).float().mean().item()
