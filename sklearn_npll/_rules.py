@@ -273,6 +273,34 @@ def cpl_candidates(proba, quantiles=(0.6, 0.9)):
     return candidates
 
 
+def largest_scores(scores, n_kept):
+    """Keep the largest scores of each row, divided by their sum.
+
+    Parameters
+    ----------
+    scores : ndarray of float of shape (n_samples, n_classes)
+        Not negative.
+    n_kept : int
+        How many to keep; the first of equal ones wins. A row of equal scores, which prefers no
+        class, keeps all.
+
+    Returns
+    -------
+    csr_array of float32 of shape (n_samples, n_classes)
+
+    Examples
+    --------
+    >>> largest_scores(np.array([[0.5, 0.25, 0.25, 0.0], [0.25, 0.25, 0.25, 0.25]]), 2).toarray()
+    array([[0.6666667 , 0.33333334, 0.        , 0.        ],
+           [0.25      , 0.25      , 0.25      , 0.25      ]], dtype=float32)
+    """
+    kept = topk_candidates(scores, min(n_kept, scores.shape[1]))
+    kept |= (np.ptp(scores, axis=1) < _TOLERANCE)[:, np.newaxis]
+    largest = np.where(kept, scores, 0)
+    largest /= largest.sum(axis=1, keepdims=True)
+    return sp.csr_array(largest.astype(np.float32))
+
+
 _MAX_CELLS = 2**22  # of sparse scores that are dense for a moment
 
 # Rule -> function of the scores and the rule's one argument, and the argument's default.

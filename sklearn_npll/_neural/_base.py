@@ -23,7 +23,6 @@ from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_dat
 from .._device import resolve_device
 from .._evidence import largest_columns
 from .._images import (
-    as_image_array,
     check_collection,
     check_not_empty,
     is_image_data,
@@ -32,6 +31,7 @@ from .._images import (
 from .._inputs import check_problem, encode_target, forget_features
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
+from .._streamed_images import open_images
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
 from ._net import TrainingData
 from ._networks import DeployedNetwork, NetworkEnsemble, load_weights
@@ -69,7 +69,9 @@ module : str, nn.Module or callable, default="auto"
     image_size : tuple of int (height, width) or None, default=None
         Size that images are resized to. By default the size they have; images of different sizes,
         or larger than 64 pixels, become 64 x 64. An array of grey images is learned from in grey,
-        anything else in colour.
+        anything else in colour. Images that take more than 1 GiB then are not kept in memory but
+        read anew for each batch, and if their sizes differ this must be set; to keep them, pass
+        them as one array of uint8, which is used as it is.
     flip : bool, default=True
         Whether views of images may be mirrored. Turn it off for digits, letters and traffic signs.
     cutout : int or "auto", default="auto"
@@ -474,7 +476,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     # -- samples -------------------------------------------------------------------------------
 
     def _check_samples(self, X, reset):
-        """Return float32 features (n, n_features) or uint8 images (n, H, W, channels)."""
+        """Return float32 features (n, n_features) or images, uint8 (n, H, W, channels)."""
         if isinstance(X, PartialLabels):
             X = X.data
         if X is None:
@@ -499,7 +501,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             self.image_shape_ = images.shape[1:]
             return images
         height, width, channels = self.image_shape_
-        return as_image_array(X, image_size=(height, width), channels=channels)
+        return open_images(X, image_size=(height, width), channels=channels)
 
     def _read_images(self, X):
         """Read images to fit on, in their own size if it is small and common to all."""
@@ -507,13 +509,13 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             size = tuple(self.image_size)
             if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
                 raise ValueError(f"image_size must be (height, width) in pixels; got {size}")
-            return as_image_array(X, image_size=size)
+            return open_images(X, image_size=size)
         if max(read_images(X, [0], mode=None)[0].size) <= MAX_IMAGE_SIZE:
             try:
-                return as_image_array(X)
+                return open_images(X)
             except ValueError:  # sizes differ, or else the next line raises again
                 pass
-        return as_image_array(X, image_size=(MAX_IMAGE_SIZE, MAX_IMAGE_SIZE))
+        return open_images(X, image_size=(MAX_IMAGE_SIZE, MAX_IMAGE_SIZE))
 
     def _make_views(self, data, device):
         transforms = {
