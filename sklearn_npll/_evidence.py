@@ -1,6 +1,7 @@
 """What the annotator left besides candidates: probabilities, or the votes of its prompts."""
 
 import numpy as np
+from scipy import sparse as sp
 
 from ._messages import name_rows
 
@@ -50,18 +51,74 @@ def majority_vote(votes, n_classes, weights=None):
     return counts / counts.sum(axis=1, keepdims=True)
 
 
-def check_shares(scores):
-    """Raise a ValueError unless rows of scores can be scaled to probabilities."""
-    wrong = (scores < 0).any(axis=1) | ~(scores > 0).any(axis=1)
+def as_dense(matrix):
+    """Return a matrix as an array, which it may be already; None stays None."""
+    return matrix.toarray() if sp.issparse(matrix) else matrix
+
+
+def largest_columns(matrix):
+    """Return the column of the largest entry of each row, the first of equal ones.
+
+    Parameters
+    ----------
+    matrix : ndarray or csr_array of shape (n, C)
+        No entry negative, if it is sparse.
+
+    Returns
+    -------
+    int ndarray of shape (n,)
+    """
+    if not sp.issparse(matrix):
+        return matrix.argmax(axis=1)
+    # SciPy's own loops over rows
+    sizes = np.diff(matrix.indptr)
+    rows = np.flatnonzero(sizes)
+    largest = np.zeros(len(sizes), dtype=matrix.dtype)
+    if len(rows):
+        largest[rows] = np.maximum.reduceat(matrix.data, matrix.indptr[rows])
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    found = np.flatnonzero((matrix.data == largest[row]) & (matrix.data > 0))
+    columns = np.full(len(sizes), matrix.shape[1])
+    np.minimum.at(columns, row[found], matrix.indices[found])
+    return np.where(columns < matrix.shape[1], columns, 0)
+
+
+def check_shares(scores, rows=True):
+    """Raise a ValueError unless scores can be scaled to probabilities.
+
+    Parameters
+    ----------
+    scores : ndarray or csr_array of shape (n_samples, n_classes)
+    rows : bool ndarray of shape (n_samples,), default=True
+        The rows that count; all by default.
+    """
+    wrong = rows & ((_by_row(scores.min) < 0) | ~(_by_row(scores.max) > 0))
     if wrong.any():
         raise ValueError(
             f"scores must be probabilities, but in {name_rows(wrong)} they are negative or all zero"
         )
 
 
-def are_probabilities(scores):
-    """Tell whether rows of scores are non-negative and sum to 1, as well as half precision can."""
-    return bool((scores >= 0).all() and (np.abs(scores.sum(axis=1) - 1) < 1e-2).all())
+def are_probabilities(scores, rows=True):
+    """Tell whether rows of scores are non-negative and sum to 1, as well as half precision can.
+
+    Parameters
+    ----------
+    scores : ndarray or csr_array of shape (n_samples, n_classes)
+    rows : bool ndarray of shape (n_samples,), default=True
+        The rows that count; all by default.
+
+    Returns
+    -------
+    bool
+    """
+    wrong = (_by_row(scores.min) < 0) | (np.abs(_by_row(scores.sum) - 1) >= 1e-2)
+    return not (rows & wrong).any()
+
+
+def _by_row(reduce):
+    """Results (n,) of a method of a dense or sparse matrix, without a matrix of the same size."""
+    return np.ravel(as_dense(reduce(axis=1)))
 
 
 def annotator_shares(scores, votes, n_classes):
@@ -69,7 +126,7 @@ def annotator_shares(scores, votes, n_classes):
 
     Parameters
     ----------
-    scores : array-like of shape (n_samples, n_classes) or None
+    scores : array-like or csr_array of shape (n_samples, n_classes), or None
         Not negative, and not all zero in a row.
     votes : int array-like of shape (n_samples, n_prompts) or None
         Indices of classes; -1 where a prompt abstained.
@@ -81,6 +138,7 @@ def annotator_shares(scores, votes, n_classes):
         Rows of sum 1; None where there are neither.
     """
     if scores is not None:
+        scores = as_dense(scores)
         check_shares(scores)
         scores = np.asarray(scores, dtype=np.float64)
         return scores / scores.sum(axis=1, keepdims=True)

@@ -22,6 +22,7 @@ _FIELDS = ("image", "img")
 _PROGRAMS = ("EPS", "WMF")  # formats that Pillow hands to another program to draw
 _LARGE = 2**24  # pixels
 _ONE_LARGE_AT_A_TIME = threading.Lock()  # or each of many threads would need a gigabyte
+_MODES = {1: "L", 3: "RGB"}
 
 
 class ImageReadError(ValueError):
@@ -451,39 +452,93 @@ def as_image_array(X, *, image_size=None, channels=None, n_jobs=None):
     ((2, 8, 8, 1), (2, 4, 4, 3))
     """
     samples = as_samples(X)
-    n = n_images(X)
+    wanted, channels = image_layout(samples, image_size, channels)
+    if has_layout(samples, wanted, channels):
+        return samples.reshape(*samples.shape[:3], channels)
+    rows, resize = range(n_images(X)), image_size is not None
+    return read_image_array(samples, rows, wanted, channels, resize=resize, n_jobs=n_jobs)
+
+
+def image_layout(samples, image_size=None, channels=None):
+    """Size and number of channels of the array that samples are read into.
+
+    Parameters
+    ----------
+    samples : ndarray, list or dataset
+        What `as_samples` returned.
+    image_size : tuple of int (height, width), default=None
+        By default the size of the first image.
+    channels : {1, 3}, default=None
+        By default 1 for an array of grey images and 3 otherwise.
+
+    Returns
+    -------
+    image_size : tuple of int (height, width)
+    channels : int
+    """
     if isinstance(samples, np.ndarray):
         given = 1 if samples.ndim == 3 or samples.shape[3] == 1 else 3
-        channels = channels or given
-        image_size = tuple(image_size or samples.shape[1:3])
-        same = image_size == samples.shape[1:3] and channels == given
-        if same and samples.dtype == np.uint8 and samples.shape[3:] != (4,):
-            return samples.reshape(*samples.shape[:3], given)
+        return tuple(image_size or samples.shape[1:3]), channels or given
     channels = channels or 3
-    mode = {1: "L", 3: "RGB"}[channels]
     if image_size is None:
-        width, height = read_images(samples, [0], mode=mode)[0].size
-        wanted = (height, width)
-    else:
-        wanted = tuple(image_size)
-    result = np.empty((n, *wanted, channels), dtype=np.uint8)
+        image_size = read_images(samples, [0], mode=_MODES[channels])[0].size[::-1]
+    return tuple(image_size), channels
 
-    def read_rows(rows):
-        for row, image in zip(rows, _each_image(samples, rows, mode)):
+
+def has_layout(samples, image_size, channels):
+    """Tell whether samples are an array of uint8 of a size and number of channels already."""
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.uint8:
+        return False
+    return samples.shape[1:3] == image_size and (*samples.shape, 1)[3] == channels
+
+
+def read_image_array(samples, rows, image_size, channels, *, resize, n_jobs=None):
+    """Read rows of samples into one array.
+
+    Parameters
+    ----------
+    samples : ndarray, list or dataset
+        What `as_samples` returned.
+    rows : range or sequence of int
+        The rows.
+    image_size : tuple of int (height, width)
+    channels : {1, 3}
+    resize : bool
+        Whether images of another size are resized, or an error.
+    n_jobs : int, default=None
+        Number of threads; one per core by default.
+
+    Returns
+    -------
+    ndarray of uint8 of shape (n_rows, height, width, channels)
+
+    Raises
+    ------
+    ImageReadError
+        If an image cannot be read.
+    ValueError
+        If an image has another size and is not to be resized.
+    """
+    result = np.empty((len(rows), *image_size, channels), dtype=np.uint8)
+
+    def read(start):
+        part = rows[start : start + 64]
+        images = _each_image(samples, part, _MODES[channels])
+        for position, (row, image) in enumerate(zip(part, images), start):
             if isinstance(image, ImageReadError):
                 raise image
             size = image.size[::-1]
-            if size != wanted and image_size is None:
+            if size != image_size and not resize:
                 raise ValueError(
-                    f"Image {row} has height and width {size}, image 0 has {wanted}; give an"
+                    f"Image {row} has height and width {size}, image 0 has {image_size}; give an"
                     " image_size to bring them to one size."
                 )
-            if size != wanted:
-                image = image.resize(wanted[::-1], Image.Resampling.BILINEAR)
-            result[row] = np.asarray(image).reshape(*wanted, channels)
+            if size != image_size:
+                image = image.resize(image_size[::-1], Image.Resampling.BILINEAR)
+            result[position] = np.asarray(image).reshape(*image_size, channels)
 
     with ThreadPoolExecutor(n_jobs or n_reading_threads(samples)) as pool:
-        list(pool.map(read_rows, (range(i, min(i + 64, n)) for i in range(0, n, 64))))
+        list(pool.map(read, range(0, len(rows), 64)))
     return result
 
 

@@ -12,8 +12,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from ._compat import validate_data
 from ._images import check_collection, is_image_data
 from ._messages import did_you_mean, name_rows
-from ._partial_labels import PartialLabels
+from ._partial_labels import PartialLabels, _row_sizes
+from ._rules import union_candidates
 
+# Cells (n_samples * n_classes) from which on learners that can make no dense matrix: one of float32
+# would take 256 MB.
+SPARSE_FROM = 2**26
 LIST_OF_SETS = (
     "y is a list of sets; make it an indicator matrix with "
     "sklearn.preprocessing.MultiLabelBinarizer, or use PartialLabels.from_sets"
@@ -29,10 +33,12 @@ class Problem:
     ----------
     data : features or images
     classes : ndarray of shape (n_classes,)
-    candidates : bool ndarray of shape (n_samples, n_classes)
+    candidates : bool ndarray or csr_array of shape (n_samples, n_classes)
+        Sparse only where `check_problem` was asked for it.
     known : bool ndarray of shape (n_samples,)
         Rows whose label a human vouched for.
-    scores : ndarray of shape (n_samples, n_classes) or None
+    scores : ndarray or csr_array of shape (n_samples, n_classes), or None
+        Sparse only if the candidates are.
     votes : int ndarray of shape (n_samples, n_prompts) or None
     """
 
@@ -43,13 +49,18 @@ class Problem:
     scores: np.ndarray | None = None
     votes: np.ndarray | None = None
 
+    @property
+    def labelled(self):
+        """ndarray of bool of shape (n_samples,): Rows of which not every class is a candidate."""
+        return _row_sizes(self.candidates) < self.candidates.shape[1]
+
     def labels(self, data):
         """Return a `PartialLabels` with these labels and the given samples, or None."""
         parts = {"scores": self.scores, "votes": self.votes, "known": self.known}
         return PartialLabels(data, self.classes, self.candidates, **parts)
 
 
-def check_problem(X, y, full=False, classes=None):
+def check_problem(X, y, full=False, classes=None, sparse=False):
     """Bring what `fit` accepts to one form.
 
     Parameters
@@ -60,6 +71,9 @@ def check_problem(X, y, full=False, classes=None):
         Whether every class may be a candidate of every row, as for who learns from scores.
     classes : ndarray of shape (n_classes,), default=None
         All classes that labels (n_samples,) may have, if they need not occur in them.
+    sparse : bool, default=False
+        Whether candidates, and scores given so, may be sparse, as they then are from `SPARSE_FROM`
+        cells on. Otherwise both are made dense.
 
     Returns
     -------
@@ -73,7 +87,7 @@ def check_problem(X, y, full=False, classes=None):
     """
     check_collection(X)
     if isinstance(X, PartialLabels):
-        problem = _from_partial_labels(X.data, X)
+        problem = _from_partial_labels(X.data, X, sparse)
     elif y is None:
         raise ValueError(
             "requires y to be passed, but the target y is None: give candidates (n_samples, "
@@ -81,14 +95,14 @@ def check_problem(X, y, full=False, classes=None):
         )
     elif isinstance(y, PartialLabels):
         check_consistent_length(X, y)
-        problem = _from_partial_labels(X, y)
+        problem = _from_partial_labels(X, y, sparse)
     else:
         y = y if sp.issparse(y) else _as_array(y)
         check_consistent_length(X, y)
         if is_matrix(y):
-            problem = _from_partial_labels(X, PartialLabels.from_candidates(y))
+            problem = _from_partial_labels(X, PartialLabels.from_candidates(y), sparse)
         else:
-            problem = _from_labels(X, as_labels(y), classes)
+            problem = _from_labels(X, as_labels(y), classes, sparse)
     n_samples, n_classes = problem.candidates.shape
     if n_samples < 2:
         raise ValueError(f"training needs at least 2 samples; got n_samples = {n_samples}")
@@ -97,7 +111,7 @@ def check_problem(X, y, full=False, classes=None):
             "training needs at least 2 classes; the data has one class: "
             f"{problem.classes.tolist()[0]!r}"
         )
-    if problem.candidates.all() and not full:
+    if not (full or problem.labelled.any()):
         raise ValueError(NOTHING_TO_LEARN)
     return problem
 
@@ -164,11 +178,20 @@ def forget_features(estimator):
         vars(estimator).pop(name, None)
 
 
-def _from_partial_labels(data, labels):
+def _is_large(n_samples, n_classes):
+    return n_samples * n_classes >= SPARSE_FROM
+
+
+def _from_partial_labels(data, labels, sparse):
     known = np.zeros(len(labels), dtype=bool) if labels.known is None else labels.known
-    # Torch wants to be able to write, and no rows in reverse.
-    candidates, known = (np.require(part, requirements="CW") for part in (labels.toarray(), known))
-    return Problem(data, labels.classes, candidates, known, labels.scores, labels.votes)
+    known = np.require(known, requirements="CW")  # torch wants to write, and no rows in reverse
+    scores = labels.scores
+    if sparse and _is_large(*labels.shape):
+        candidates = labels.tocsr()
+    else:
+        candidates = np.require(labels.toarray(), requirements="CW")
+        scores = scores.toarray() if sp.issparse(scores) else scores
+    return Problem(data, labels.classes, candidates, known, scores, labels.votes)
 
 
 def _as_array(y):
@@ -190,7 +213,7 @@ def is_matrix(y):
     return sp.issparse(y) or (y.ndim == 2 and y.shape[1] > 1)
 
 
-def _from_labels(X, y, classes=None):
+def _from_labels(X, y, classes, sparse):
     check_classification_targets(y)
     unlabelled = unlabelled_rows(y)
     if unlabelled.all() and len(y):
@@ -200,10 +223,16 @@ def _from_labels(X, y, classes=None):
     else:
         labels = np.where(unlabelled, y[~unlabelled][:1], y)
         codes = encode_target(labels, classes, len(y), "fit")[~unlabelled]
+    known = np.zeros(len(y), dtype=bool)
+    if sparse and _is_large(len(y), len(classes)):
+        votes = np.full((len(y), 1), -1)
+        votes[~unlabelled, 0] = codes
+        candidates = union_candidates(votes, len(classes), sparse=True)
+        return Problem(X, classes, candidates, known)
     candidates = np.zeros((len(y), len(classes)), dtype=bool)
     candidates[unlabelled] = True
     candidates[~unlabelled, codes] = True
-    return Problem(X, classes, candidates, np.zeros(len(y), dtype=bool))
+    return Problem(X, classes, candidates, known)
 
 
 def as_labels(y):

@@ -37,8 +37,9 @@ class PartialLabels:
         stands for an unlabelled row.
     candidates : array-like or sparse matrix of shape (n_samples, n_classes), default=None
         True or 1 where a class is a candidate. A row of ones carries no label.
-    scores : array-like of float of shape (n_samples, n_classes), default=None
-        The annotator's probabilities.
+    scores : array-like or sparse matrix of float of shape (n_samples, n_classes), default=None
+        The annotator's probabilities. A sparse matrix stays sparse: the classes that it does not
+        store have the score 0.
     votes : array-like of int of shape (n_samples, n_prompts), default=None
         Index of the class each prompt chose; -1 where it abstained.
     known : array-like of bool of shape (n_samples,), default=None
@@ -75,7 +76,8 @@ class PartialLabels:
     Notes
     -----
     Candidates of 64 or more classes are stored as a CSR array, so memory is proportional to the
-    number of candidates rather than to the number of classes.
+    number of candidates rather than to the number of classes. Scores are stored as they are given:
+    a dense array, or a sparse one of the largest scores, which learners use as it is.
 
     Slicing with integers or a mask copies the samples only when ``data`` is used; slicing an
     array with a ``slice`` is a view. Pickling, copying and ``numpy.asarray`` call the plan first,
@@ -269,8 +271,9 @@ class PartialLabels:
 
         Parameters
         ----------
-        scores : array-like of float of shape (n_samples, n_classes)
-            Probabilities of the classes; for rule "topk" any scores.
+        scores : array-like or sparse matrix of float of shape (n_samples, n_classes)
+            Probabilities of the classes; for rule "topk" any scores. Of a sparse matrix, only
+            classes that it stores become candidates, and rule "cpl" takes none.
         rule : {"topk", "threshold", "ratio", "cumulative", "cpl"}, default="topk"
             "topk" takes the k largest, "threshold" all of at least a given probability or else
             the largest, "ratio" all of at least a given share of the largest, "cumulative" the
@@ -370,7 +373,7 @@ class PartialLabels:
 
     @property
     def scores(self):
-        """ndarray of float32 of shape (n_samples, n_classes) or None: Annotator probabilities."""
+        """ndarray or csr_array of float32 (n_samples, n_classes), or None: Probabilities."""
         self._materialize()
         return self._scores
 
@@ -460,11 +463,7 @@ class PartialLabels:
         n_samples, n_classes = self.shape
         self._candidates = _check_candidates(candidates, self.shape)
         if scores is not None:
-            scores = np.asarray(scores, dtype=np.float32)
-            _check_shape(scores, "scores", (n_samples, n_classes))
-            wrong = ~np.isfinite(scores).all(axis=1)
-            if wrong.any():
-                raise ValueError(f"scores contain NaN or infinity in {name_rows(wrong)}.")
+            scores = _check_scores(scores, self.shape)
         if votes is not None:
             votes = np.asarray(votes)
             _check_shape(votes, "votes", (n_samples, votes.shape[-1] if votes.ndim else 0))
@@ -725,7 +724,7 @@ class PartialLabels:
             _join([part.data for part in parts]),
             classes,
             stack([part.candidates for part in parts]),
-            scores=_join([part.scores for part in parts]),
+            scores=_join(_alike([part.scores for part in parts])),
             votes=_join([part.votes for part in parts]),
             known=known,
         )
@@ -755,10 +754,15 @@ class PartialLabels:
             "classes": self.classes,
             "columns": csr.indices.astype(np.min_scalar_type(len(self.classes))),
             "sizes": self.set_sizes,
-            "scores": self.scores,
             "votes": self.votes,
             "known": self.known,
         }
+        if sp.issparse(self.scores):
+            arrays["score_values"] = self.scores.data
+            arrays["score_columns"] = self.scores.indices
+            arrays["score_starts"] = self.scores.indptr
+        else:
+            arrays["scores"] = self.scores
         data = self.data
         if isinstance(data, np.ndarray) and not data.dtype.hasobject:
             arrays["data"] = data
@@ -833,6 +837,9 @@ class PartialLabels:
         )
         data = arrays["data_list"].tolist() if "data_list" in arrays else arrays.get("data")
         parts = {name: arrays.get(name) for name in ("scores", "votes", "known")}
+        if "score_values" in arrays:
+            entries = (arrays[f"score_{name}"] for name in ("values", "columns", "starts"))
+            parts["scores"] = sp.csr_array(tuple(entries), shape=candidates.shape)
         return cls(data, arrays["classes"], candidates, **parts)
 
 
@@ -926,6 +933,32 @@ def _check_candidates(candidates, shape):
     return candidates
 
 
+def _check_scores(scores, shape):
+    """Validated scores of float32: a CSR array without zeros if they are sparse, else dense."""
+    if not sp.issparse(scores):
+        scores = np.asarray(scores, dtype=np.float32)
+        _check_shape(scores, "scores", shape)
+        # not entry by entry, which would take a second matrix
+        wrong = ~(np.isfinite(scores.min(axis=1)) & np.isfinite(scores.max(axis=1)))
+    else:
+        scores = sp.csr_array(scores, dtype=np.float32, copy=True)  # cleaned below, in place
+        _check_shape(scores, "scores", shape)
+        scores.sum_duplicates()
+        scores.eliminate_zeros()
+        rows = np.repeat(np.arange(shape[0]), np.diff(scores.indptr))
+        wrong = np.bincount(rows[~np.isfinite(scores.data)], minlength=shape[0]) > 0
+        negative = np.flatnonzero(scores.data < 0)
+        if len(negative):
+            raise ValueError(
+                f"scores has the value {scores.data[negative[0]]:.3g} in row {rows[negative[0]]}."
+                " Sparse scores must not be negative, as classes that are not stored have the score"
+                " 0; use probabilities."
+            )
+    if wrong.any():
+        raise ValueError(f"scores contain NaN or infinity in {name_rows(wrong)}.")
+    return scores
+
+
 def _check_shape(array, name, shape):
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
@@ -990,6 +1023,13 @@ def _take(data, rows):
     from torch.utils.data import Subset
 
     return Subset(data, rows.tolist())
+
+
+def _alike(scores):
+    """Make scores of several containers sparse if some of them are."""
+    if any(map(sp.issparse, scores)) and all(part is not None for part in scores):
+        return [sp.csr_array(part) for part in scores]
+    return scores
 
 
 def _join(parts):

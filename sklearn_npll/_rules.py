@@ -273,6 +273,36 @@ def cpl_candidates(proba, quantiles=(0.6, 0.9)):
     return candidates
 
 
+def largest_scores(scores, n_kept):
+    """Keep the largest scores of each row, divided by their sum.
+
+    Parameters
+    ----------
+    scores : ndarray of float of shape (n_samples, n_classes)
+        Not negative.
+    n_kept : int
+        How many to keep; the first of equal ones wins. A row of equal scores, which prefers no
+        class, keeps all.
+
+    Returns
+    -------
+    csr_array of float32 of shape (n_samples, n_classes)
+
+    Examples
+    --------
+    >>> largest_scores(np.array([[0.5, 0.25, 0.25, 0.0], [0.25, 0.25, 0.25, 0.25]]), 2).toarray()
+    array([[0.6666667 , 0.33333334, 0.        , 0.        ],
+           [0.25      , 0.25      , 0.25      , 0.25      ]], dtype=float32)
+    """
+    kept = topk_candidates(scores, min(n_kept, scores.shape[1]))
+    kept |= (np.ptp(scores, axis=1) < _TOLERANCE)[:, np.newaxis]
+    largest = np.where(kept, scores, 0)
+    largest /= largest.sum(axis=1, keepdims=True)
+    return sp.csr_array(largest.astype(np.float32))
+
+
+_MAX_CELLS = 2**22  # of sparse scores that are dense for a moment
+
 # Rule -> function of the scores and the rule's one argument, and the argument's default.
 SCORE_RULES = {
     "topk": (topk_candidates, 3),
@@ -289,8 +319,9 @@ def candidates_from_scores(scores, rule, value=None):
 
     Parameters
     ----------
-    scores : array-like of float of shape (n_samples, n_classes)
-        Scores of the classes: probabilities, or anything for "topk".
+    scores : array-like or sparse matrix of float of shape (n_samples, n_classes)
+        Scores of the classes: probabilities, or anything for "topk". Classes that a sparse matrix
+        does not store never become candidates.
     rule : {"topk", "threshold", "ratio", "cumulative", "cpl"}
         The rule.
     value : float, int or pair of float, default=None
@@ -299,8 +330,8 @@ def candidates_from_scores(scores, rule, value=None):
 
     Returns
     -------
-    candidates : ndarray of bool of shape (n_samples, n_classes)
-        The candidate classes.
+    candidates : ndarray or csr_array of bool of shape (n_samples, n_classes)
+        The candidate classes; sparse if the scores are.
 
     Raises
     ------
@@ -314,10 +345,27 @@ def candidates_from_scores(scores, rule, value=None):
     """
     check_rule(rule, SCORE_RULES)
     apply, default = SCORE_RULES[rule]
+    if sp.issparse(scores):
+        return _candidates_from_sparse(sp.csr_array(scores), rule, value)
     scores = _check_scores(scores)
     if value is None:
         value = min(default, scores.shape[1]) if rule == "topk" else default
     return apply(scores, value)
+
+
+def _candidates_from_sparse(scores, rule, value):
+    """Apply a rule to blocks of rows of a CSR array, made dense."""
+    if rule in BATCH_RULES:
+        raise ValueError(
+            f"rule {rule!r} compares all scores of all rows, so it needs dense ones; choose another"
+            " rule, or pass scores.toarray() if it fits into memory."
+        )
+    step = max(1, _MAX_CELLS // scores.shape[1])
+    blocks = []
+    for start in range(0, max(scores.shape[0], 1), step):
+        block = scores[start : start + step].toarray()
+        blocks.append(sp.csr_array(candidates_from_scores(block, rule, value) & (block > 0)))
+    return sp.vstack(blocks, format="csr")
 
 
 def check_rule_value(rule, value, n_classes):

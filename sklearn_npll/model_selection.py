@@ -190,8 +190,8 @@ def choose_rule_value(scores, y, rule, *, coverage=0.9, classes=None):
     Raises
     ------
     ValueError
-        If no sample is labelled, a label is no class, the rule is unknown, there are no scores, or
-        no value reaches the coverage.
+        If no sample is labelled, a label is no class, the rule is unknown, there are no scores or
+        only sparse ones, or no value reaches the coverage.
 
     See Also
     --------
@@ -229,6 +229,11 @@ def choose_rule_value(scores, y, rule, *, coverage=0.9, classes=None):
     scores, codes = labels[rows].scores, codes[rows]
     if scores is None:
         raise ValueError("These PartialLabels have no scores, which rules are applied to.")
+    if sp.issparse(scores):
+        raise ValueError(
+            "These scores are sparse, so they are not all that the rule was or will be applied to;"
+            " pass those of the labelled samples in full, such as an annotator's predict_proba."
+        )
     limits = np.sort(_limits(scores, codes, rule))
     # Sets grow with k and with the sum, and shrink with the threshold and the ratio.
     limits = limits if rule in ("topk", "cumulative") else limits[::-1]

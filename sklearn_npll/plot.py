@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
+from ._evidence import as_dense, largest_columns
 from ._images import is_image_data, read_images
 from .model_selection import _with_candidates
 
@@ -617,7 +618,7 @@ class CandidateGridDisplay:
             y,
             rows=rows,
             n_images=n_images,
-            label_distributions=learner.label_distributions_[:, columns],
+            label_distributions=as_dense(learner.label_distributions_[:, columns]),
             clean_probability=learner.clean_probability_,
             random_state=random_state,
             n_columns=n_columns,
@@ -726,7 +727,7 @@ def _annotator_choice(labels):
     """How much of each sample the annotator gave to each class, (n_samples, n_classes)."""
     n_samples, n_classes = labels.shape
     if labels.scores is not None:
-        return np.eye(n_classes)[labels.scores.argmax(axis=1)]
+        return np.eye(n_classes)[largest_columns(labels.scores)]
     if labels.votes is None:
         return labels.toarray() / labels.set_sizes[:, None]
     shares = np.zeros((n_samples, n_classes + 1))  # the last column gathers abstentions

@@ -37,7 +37,7 @@ from sklearn_npll._inputs import Problem
 from sklearn_npll._neural import _base
 from sklearn_npll._neural._checkpoint import fingerprint
 from sklearn_npll._neural._net import cosine_factor
-from sklearn_npll.coreg._classifier import annotator_labels, effective_classes, resolve_prior
+from sklearn_npll.coreg._annotation import annotator_labels, effective_classes, resolve_prior
 from sklearn_npll.detection import NeighborVoteDetector
 from sklearn_npll.model_selection import (
     approximated_accuracy_scorer,
@@ -1658,15 +1658,17 @@ def test_annotator_labels():
     problem = Problem(X[:5], NAMES, candidates, known, scores)
     # the label of the known row; nothing of a row that prefers no class, though of one with all
     expected = [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0], [0.5, 0.25, 0.25], [0.5, 0.5, 0]]
-    assert_allclose(annotator_labels(problem, strict=True), expected)
+    labels, _ = annotator_labels(problem, True, "cpu")
+    assert_allclose(labels, expected)
     votes = np.array([[0, 0, 1], [0, 0, 0], [-1, -1, -1], [0, 1, 2], [1, 1, 1]])
     problem = Problem(X[:5], NAMES, candidates, known, votes=votes)
     expected = [[2 / 3, 1 / 3, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
-    labels = annotator_labels(problem, strict=False)
+    labels, shares = annotator_labels(problem, False, "cpu")
     assert_allclose(labels, expected, rtol=1e-6)
     # the prior is the mean of the rows with a label
-    assert_allclose(resolve_prior("annotator", labels, candidates), [2 / 9, 7 / 9, 0], rtol=1e-6)
-    assert annotator_labels(Problem(X[:5], NAMES, candidates, known), strict=False) is None
+    assert_allclose(resolve_prior("annotator", shares, candidates), [2 / 9, 7 / 9, 0], rtol=1e-6)
+    nothing = annotator_labels(Problem(X[:5], NAMES, candidates, known), False, "cpu")
+    assert nothing == (None, None)
 
 
 def test_a_warm_up_that_has_ended_stays_ended():

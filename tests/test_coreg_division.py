@@ -55,17 +55,17 @@ def test_rescale_candidates():
 
 
 def test_annotator_evidence():
-    scores = torch.tensor([[0.6, 0.4], [0.8, 0.2]])  # shares of 0.7 and 0.3
+    scores, mean = torch.tensor([[0.6, 0.4], [0.8, 0.2]]), torch.tensor([0.7, 0.3])
     prior = torch.tensor([0.5, 0.5])
     # 0.6 / 0.7 : 0.4 / 0.3 = 9 : 14, and 0.8 / 0.7 : 0.2 / 0.3 = 12 : 7
-    close(annotator_evidence(scores, prior, 1), torch.tensor([[9 / 14, 1], [1, 7 / 12]]))
-    close(annotator_evidence(scores, prior, 2), torch.tensor([[9 / 14, 1], [1, 7 / 12]]) ** 2)
+    close(annotator_evidence(scores, mean, prior, 1), torch.tensor([[9 / 14, 1], [1, 7 / 12]]))
+    close(annotator_evidence(scores, mean, prior, 2), torch.tensor([[9 / 14, 1], [1, 7 / 12]]) ** 2)
     for prior in (None, "estimated"):
-        close(annotator_evidence(scores, prior, 1), torch.tensor([[1, 2 / 3], [1, 1 / 4]]))
+        close(annotator_evidence(scores, mean, prior, 1), torch.tensor([[1, 2 / 3], [1, 1 / 4]]))
 
 
 def test_evidence_of_an_annotator_without_an_opinion_or_quite_sure():
-    evidence = annotator_evidence(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), None, 1)
+    evidence = annotator_evidence(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), None, None, 1)
     close(evidence, torch.tensor([[1.0, 1.0], [1.0, 1e-6]]))
     proba = torch.tensor([[0.3, 0.7], [0.0, 1.0]])
     close(weigh_by_evidence(proba, evidence), proba)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -19,9 +20,9 @@ from torch import nn
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
 from .._device import GENERATOR_LOCK
+from .._evidence import largest_columns
 from .._files import make_folder
 from .._images import (
-    as_image_array,
     check_collection,
     check_not_empty,
     is_image_data,
@@ -30,10 +31,12 @@ from .._images import (
 from .._inputs import check_magnitude, check_problem, encode_target, forget_features
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
+from .._streamed_images import open_images
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
 from ._net import TrainingData
 from ._networks import DeployedNetwork, NetworkEnsemble, load_weights
 from ._processes import join_processes
+from ._sparse_rows import SparseCandidates
 from ._views import FeatureViews, ImageViews
 
 # Parameters that do not change the result of a fit, so a checkpoint is valid without them.
@@ -71,7 +74,9 @@ module : str, nn.Module or callable, default="auto"
     image_size : tuple of int (height, width) or None, default=None
         Size that images are resized to. By default the size they have; images of different sizes,
         or larger than 64 pixels, become 64 x 64. An array of grey images is learned from in grey,
-        anything else in colour.
+        anything else in colour. Images that take more than 1 GiB then are not kept in memory but
+        read anew for each batch, and if their sizes differ this must be set; to keep them, pass
+        them as one array of uint8, which is used as it is.
     flip : bool, default=True
         Whether views of images may be mirrored. Turn it off for digits, letters and traffic signs.
     cutout : int or "auto", default="auto"
@@ -322,9 +327,14 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
 
     def _make_training(self, problem, views, device):
         """Put a checked problem on the device; a method adds here what it needs."""
+        candidates = problem.candidates
+        if issparse(candidates):
+            candidates = SparseCandidates.from_scipy(candidates, device)
+        else:
+            candidates = torch.from_numpy(candidates).to(device)
         return TrainingData(
             views=views,
-            candidates=torch.from_numpy(problem.candidates).to(device),
+            candidates=candidates,
             known=torch.from_numpy(problem.known).to(device),
         )
 
@@ -345,8 +355,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
                 processes.broadcast([training.clean])
         data_key = None
         if self.warm_start or self.checkpoint_dir is not None:
-            parts = (training.candidates, training.known, training.scores, training.clean)
-            data_key = fingerprint(data, *parts)
+            data_key = fingerprint(data, *training.annotation, training.clean)
         previous = self._previous_state(data_key)
         checkpoint = state = unsaved = None
         if self.checkpoint_dir is not None:
@@ -447,7 +456,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         return {
             "the checksum of X": fingerprint(data),
             "the checksum of the labels": fingerprint(
-                self.classes_, training.candidates, training.known, training.scores, training.prior
+                self.classes_, *training.annotation, training.prior
             ),
             "the checksum of the eval_set": fingerprint(eval_data, training.eval_labels),
             **params,
@@ -497,7 +506,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     def _record_labels(self, net, training):
         for name, value in net.final_labels(training).items():
             setattr(self, name, value.cpu().numpy() if torch.is_tensor(value) else value)
-        self.transduction_ = self.classes_[self.label_distributions_.argmax(1)]
+        self.transduction_ = self.classes_[largest_columns(self.label_distributions_)]
 
     def _out_of_patience(self, history):
         if self.early_stopping is None:
@@ -528,7 +537,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     # -- samples -------------------------------------------------------------------------------
 
     def _check_samples(self, X, reset):
-        """Return float32 features (n, n_features) or uint8 images (n, H, W, channels)."""
+        """Return float32 features (n, n_features) or images, uint8 (n, H, W, channels)."""
         if isinstance(X, PartialLabels):
             X = X.data
         if X is None:
@@ -555,7 +564,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             self.image_shape_ = images.shape[1:]
             return images
         height, width, channels = self.image_shape_
-        return as_image_array(X, image_size=(height, width), channels=channels)
+        return open_images(X, image_size=(height, width), channels=channels)
 
     def _read_images(self, X):
         """Read images to fit on, in their own size if it is small and common to all."""
@@ -563,13 +572,13 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             size = tuple(self.image_size)
             if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
                 raise ValueError(f"image_size must be (height, width) in pixels; got {size}")
-            return as_image_array(X, image_size=size)
+            return open_images(X, image_size=size)
         if max(read_images(X, [0], mode=None)[0].size) <= MAX_IMAGE_SIZE:
             try:
-                return as_image_array(X)
+                return open_images(X)
             except ValueError:  # sizes differ, or else the next line raises again
                 pass
-        return as_image_array(X, image_size=(MAX_IMAGE_SIZE, MAX_IMAGE_SIZE))
+        return open_images(X, image_size=(MAX_IMAGE_SIZE, MAX_IMAGE_SIZE))
 
     def _make_views(self, data, device):
         transforms = {
@@ -606,12 +615,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities, in the order of `classes_`.
         """
-        check_is_fitted(self, "net_")
-        k = 0 if self._is_single() else None
-        data = self._check_samples(X, reset=False)
-        views = self._make_views(data, self.net_.device)
-        proba = self.net_.predict_views(k, views.plain, len(data)).double()
-        return (proba / proba.sum(1, keepdim=True)).cpu().numpy()
+        return np.concatenate(list(self._predict_blocks(X)))
 
     def predict(self, X):
         """Predict the most probable class.
@@ -626,8 +630,18 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Names of classes.
         """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(1)]
+        codes = [proba.argmax(1) for proba in self._predict_blocks(X)]
+        return self.classes_[np.concatenate(codes)]
+
+    def _predict_blocks(self, X):
+        """Yield the probabilities of samples, a block of rows after another."""
+        check_is_fitted(self, "net_")
+        k = 0 if self._is_single() else None
+        data = self._check_samples(X, reset=False)
+        views = self._make_views(data, self.net_.device)
+        for _, proba in self.net_.predict_blocks(k, views.plain, len(data)):
+            proba = proba.double()
+            yield (proba / proba.sum(1, keepdim=True)).cpu().numpy()
 
     # -- deployment ----------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from .._device import GENERATOR_LOCK
 from ._checkpoint import map_tensors, plain_row
 from ._networks import NetworkEnsemble
 from ._processes import ALONE
+from ._sparse_rows import SparseRows
 
 MIN_LR_SHARE = 1e-3
 _PLAIN = ("seed", "lr", "batch_size", "max_epochs", "device", "verbose")  # settings of a net
@@ -32,7 +33,7 @@ class TrainingData:
     ----------
     views : ImageViews or FeatureViews
         Gives plain, weak and strong views of rows.
-    candidates : bool Tensor of shape (n, C)
+    candidates : bool Tensor or SparseCandidates of shape (n, C)
     known : bool Tensor of shape (n,)
         Rows whose label a human vouched for.
     prior : Tensor of shape (C,), "estimated" or None
@@ -40,9 +41,9 @@ class TrainingData:
     eval_views : ImageViews, FeatureViews or None
     eval_labels : int ndarray or None
         Class indices of the evaluation rows.
-    scores : Tensor of shape (n, C) or None
+    scores : Tensor or SoftLabels of shape (n, C), or None
         The annotator's probabilities.
-    evidence : Tensor of shape (n, C) or None
+    evidence : Tensor or MappedRows of shape (n, C), or None
         What predictions of the rows are multiplied by for the annotator's scores.
     clean : Tensor of shape (n,) or None
         Clean probabilities of the rows, where they are settled before the training.
@@ -60,6 +61,16 @@ class TrainingData:
 
     def __len__(self):
         return len(self.candidates)
+
+    @property
+    def annotation(self):
+        """What the annotator has said of the rows."""
+        return self.candidates, self.known, self.scores, self.evidence
+
+    @property
+    def is_sparse(self):
+        """Whether no matrix (n, C) may be made of these rows."""
+        return isinstance(self.candidates, SparseRows)
 
 
 def cosine_factor(epoch, max_epochs):
@@ -312,8 +323,34 @@ class EpochNet(NeuralNet):
         self.optimizer_.step()
         self.notify("on_batch_end", batch=batch, training=True)
 
+    def predict_blocks(self, k, view, n):
+        """Predict n rows with network k, or the ensemble if k is None, a block after another.
+
+        Parameters
+        ----------
+        k : int or None
+        view : callable
+            Maps row indices to a batch of inputs.
+        n : int
+
+        Yields
+        ------
+        rows : int Tensor of shape (m,)
+        proba : Tensor of shape (m, C)
+            Their probabilities.
+        """
+        model = (self.module_ if k is None else self.networks_[k]).eval()
+        for batch in torch.arange(n, device=self.device).split(max(256, 2 * self.batch_size)):
+            with torch.inference_mode():  # not around the yield, where others compute
+                inputs = view(batch)
+                with self.autocast():
+                    proba = model(inputs).float().softmax(1)
+            if not proba.isfinite().all():
+                raise ValueError(f"the network predicts NaN: {DIVERGED}")
+            yield batch, proba
+
     def predict_views(self, k, view, n):
-        """Predict n rows with network k, or the ensemble if k is None, on views of them.
+        """Predict n rows as `predict_blocks` does, and return them together.
 
         Parameters
         ----------
@@ -327,33 +364,21 @@ class EpochNet(NeuralNet):
         Tensor of shape (n, C)
             Probabilities.
         """
-        model = (self.module_ if k is None else self.networks_[k]).eval()
-        rows = torch.arange(n, device=self.device)
-        size = max(256, 2 * self.batch_size)
-        parts = []
-        with torch.inference_mode():
-            for batch in rows.split(size):
-                inputs = view(batch)
-                with self.autocast():
-                    parts.append(model(inputs).float().softmax(1))
-        proba = torch.cat(parts)
-        if not proba.isfinite().all():
-            raise ValueError(f"the network predicts NaN: {DIVERGED}")
-        return proba
+        return torch.cat([proba for _, proba in self.predict_blocks(k, view, n)])
 
     def _record_evaluation(self, data):
         """Record the accuracy on the evaluation set, of the ensemble and of the first network."""
+        n, view = len(data.eval_labels), data.eval_views.plain
         truth = torch.as_tensor(data.eval_labels, device=self.device)
-        n = len(data.eval_labels)
-        logits = [
-            self.predict_views(k, data.eval_views.plain, n).log()
-            for k in range(len(self.networks_))
-        ]
-        names = {"eval_accuracy": sum(logits)}
-        if len(logits) > 1:
-            names["eval_accuracy_single"] = logits[0]
-        for name, score in names.items():
-            self.history.record(name, (score.argmax(1) == truth).float().mean().item())
+        hits = {"eval_accuracy": [], "eval_accuracy_single": []}
+        for blocks in zip(*(self.predict_blocks(k, view, n) for k in range(len(self.networks_)))):
+            logits = [proba.log() for _, proba in blocks]
+            for found, score in zip(hits.values(), (sum(logits), logits[0])):
+                found.append(score.argmax(1) == truth[blocks[0][0]])
+        if len(self.networks_) == 1:
+            del hits["eval_accuracy_single"]
+        for name, found in hits.items():
+            self.history.record(name, torch.cat(found).float().mean().item())
 
     def _check_together(self):
         """Check that all processes have the same weights, statistics and memory."""

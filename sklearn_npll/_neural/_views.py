@@ -8,6 +8,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from .._images import _release_pages
+
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 STRONG_OPERATIONS = (
     "autocontrast",
@@ -179,8 +181,8 @@ class ImageViews:
 
     Parameters
     ----------
-    images : uint8 ndarray of shape (n, H, W, channels)
-        May be memory-mapped: only the rows of a batch are read.
+    images : uint8 ndarray or StreamedImages of shape (n, H, W, channels)
+        Only the rows of a batch are read, of a memory map too.
     flip : bool
         Whether views may be mirrored.
     cutout : int
@@ -211,6 +213,7 @@ class ImageViews:
         if isinstance(rows, torch.Tensor):
             rows = rows.cpu().numpy()
         batch = torch.from_numpy(self.images[rows]).to(self.device)
+        _release_pages(self.images)
         return batch.permute(0, 3, 1, 2).contiguous()
 
     def plain(self, rows):

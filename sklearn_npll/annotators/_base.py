@@ -12,6 +12,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
 
 from .._compat import TagsMixin, fit_context, validate_data
+from .._evidence import largest_columns
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
 from .._inputs import forget_features
 from .._partial_labels import PartialLabels, _take
@@ -197,7 +198,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             The scores, which sum to one.
         """
         X = self._check_X(X)
-        return self._plan()(X)["scores"]
+        return self._all_scores(X)
 
     def predict(self, X):
         """Classes with the largest score.
@@ -212,7 +213,8 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         y : ndarray of shape (n_samples,)
             Class labels.
         """
-        codes = self.predict_proba(X).argmax(axis=1)
+        X = self._check_X(X)
+        codes = largest_columns(self._plan()(X)["scores"])
         return self.classes_[codes]
 
     def score(self, X, y):
@@ -243,7 +245,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             return float("nan")
         if not labelled.all() and not self._is_transductive:  # asking may cost money
             X, codes = _take(X, np.flatnonzero(labelled)), codes[labelled]
-        correct = self._plan()(X)["scores"].argmax(axis=1) == codes
+        correct = largest_columns(self._plan()(X)["scores"]) == codes
         return float(correct[codes >= 0].mean())
 
     def set_output(self, *, transform=None):
@@ -260,6 +262,10 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             The annotator.
         """
         return self
+
+    def _all_scores(self, X):
+        """Return the scores of all classes for checked samples."""
+        return self._plan()(X)["scores"]
 
     def _data_and_plan(self, X):
         """Decide what a container for checked samples carries, and how it is annotated."""

@@ -9,7 +9,7 @@ from scipy import sparse as sp
 
 from .._images import is_image_data, n_images
 from .._partial_labels import _SPARSE_FROM
-from .._rules import BATCH_RULES, candidates_from_scores, union_candidates
+from .._rules import BATCH_RULES, candidates_from_scores, largest_scores, union_candidates
 from ._agreement import agreement_weights
 from ._base import sets_where, trust_labels
 from ._cache import EmbeddingCache
@@ -25,7 +25,7 @@ from ._encoding import (
 from ._open_clip import load_open_clip
 from ._refinement import refine_and_average, refined_probabilities
 from ._templates import make_prompts
-from ._votes import aggregate
+from ._votes import VOTE_MODELS, aggregate
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class AnnotationPlan:
     batch_size: int
     skip: bool
     verbose: bool
+    max_scores: object = None  # number of scores that are kept of a row; None for all
     embedded: bool = False  # whether the samples are what `embed` returned
 
     def __call__(self, data, codes=None):
@@ -100,10 +101,24 @@ class AnnotationPlan:
         together = self.refine is not None or self._weighs_by_agreement
         batches = [self.embed(data)] if together else self._batches(data)
         weights = self.weigh(*batches) if self._weighs_by_agreement else self.template_weights
-        votes, means = self._answers(batches, n_images(data), weights)
-        scores = aggregate(votes, means, self.aggregation, weights)
+        n = n_images(data)
+        compares = self.rule in BATCH_RULES or self.aggregation in VOTE_MODELS
+        if self.max_scores is None or compares or n == 0:
+            blocks = [self._answers(batches, n, weights)]
+        else:  # as few scores as possible are dense at a time
+            blocks = (self._answers([batch], len(batch), weights) for batch in batches)
+        parts, stop = [], 0
+        for votes, means in blocks:
+            start, stop = stop, stop + len(votes)
+            scores = aggregate(votes, means, self.aggregation, weights)
+            own = None if codes is None else codes[start:stop]
+            candidates = self._candidates(votes, scores, own)
+            if self.max_scores is not None:
+                scores = largest_scores(scores, self.max_scores)
+            parts.append((candidates, scores, votes))
+        candidates, scores, votes = map(_stack, zip(*parts))
         return {
-            "candidates": self._candidates(votes, scores, codes),
+            "candidates": candidates,
             "scores": scores,
             "votes": votes,
             "known": None if codes is None else codes >= 0,
@@ -197,7 +212,7 @@ class AnnotationPlan:
             if codes is not None:
                 block = trust_labels(block, codes[rows])
             blocks.append(block if n_classes < _SPARSE_FROM else sp.csr_array(block))
-        return (np.concatenate if n_classes < _SPARSE_FROM else sp.vstack)(blocks)
+        return _stack(blocks)
 
     def _apply_rule(self, votes, scores):
         if self.rule == "union":
@@ -207,3 +222,10 @@ class AnnotationPlan:
             scores,
             lambda seen: candidates_from_scores(seen, self.rule, self.rule_value),
         )
+
+
+def _stack(parts):
+    """Join dense or sparse blocks of rows; one alone is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    return sp.vstack(parts, format="csr") if sp.issparse(parts[0]) else np.concatenate(parts)

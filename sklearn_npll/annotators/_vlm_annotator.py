@@ -80,6 +80,11 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         refinement: the log-odds of each one's accuracy, estimated without labels, as in
         :class:`~sklearn_npll.annotators.EnsemblePartialAnnotator`. The rule "union" counts every
         template.
+    max_scores : int, default=None
+        How many scores of each image the returned container keeps: the largest, divided by their
+        sum, in a sparse matrix. All by default, in a dense one. Candidates are made of all scores
+        before, and an image that prefers no class keeps all. With many classes, 20 take a fraction
+        of the memory; see the notes.
     output : {"images", "embeddings"}, default="images"
         What the ``data`` of the returned container is: the samples as given, or their embeddings.
         These need the image encoder, so that ``transform`` is then not lazy.
@@ -131,6 +136,12 @@ class VLMPartialAnnotator(BasePartialAnnotator):
 
     Images are read and preprocessed in threads while the model works. Memory is proportional to
     the batch, apart from what is returned.
+
+    What is returned takes four bytes for each image and class, for the scores, unless `max_scores`
+    is set. Then no such matrix is made on the way either, except by `refine`, by the rule "cpl" and
+    by the aggregations "dawid_skene" and "label_model", which compare images. Learners of the
+    package take sparse scores; those other than :class:`~sklearn_npll.CoRegClassifier` make them
+    dense again, with zeros for the scores that were left out.
 
     Loaded models are kept by the process, so refitting and cloning do not load them again. A
     pickled annotator holds no model and loads it on first use; your own `vlm` is pickled with it.
@@ -215,6 +226,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         "refine_params": [dict, None],
         "aggregation": [StrOptions({"mean", "vote", *VOTE_MODELS})],
         "template_weights": [StrOptions({"agreement"}), "array-like", None],
+        "max_scores": [Interval(Integral, 1, None, closed="left"), None],
         "output": [StrOptions({"images", "embeddings"})],
         "device": [str],
         "precision": [StrOptions({"fp32", "fp16", "bf16"})],
@@ -239,6 +251,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         refine_params=None,
         aggregation="mean",
         template_weights=None,
+        max_scores=None,
         output="images",
         device="auto",
         precision="fp32",
@@ -259,6 +272,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         self.refine_params = refine_params
         self.aggregation = aggregation
         self.template_weights = template_weights
+        self.max_scores = max_scores
         self.output = output
         self.device = device
         self.precision = precision
@@ -385,7 +399,11 @@ class VLMPartialAnnotator(BasePartialAnnotator):
             batch_size=self.batch_size,
             skip=self.on_error == "skip",
             verbose=bool(self.verbose),
+            max_scores=self.max_scores,
         )
+
+    def _all_scores(self, X):
+        return replace(self._plan(), max_scores=None)(X)["scores"]
 
     def _data_and_plan(self, X):
         """Decide what a container for checked samples carries, and how it is annotated."""

@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, StrOptions, fit_context
-from .._evidence import annotator_shares
+from .._evidence import annotator_shares, as_dense
 from .._inputs import check_features, check_problem
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
@@ -193,9 +193,9 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
             del self.label_distributions_  # of an earlier fit, of a classifier that had them
         if hasattr(self.estimator_, "predict_proba"):
             own = getattr(self.estimator_, "label_distributions_", None)
-            if own is None or len(own) != len(data):  # not trained on these rows
+            if own is None or own.shape[0] != len(data):  # not trained on these rows
                 own = self.estimator_.predict_proba(data)
-            self.label_distributions_ = self._all_columns(own)
+            self.label_distributions_ = self._all_columns(as_dense(own))
             self.transduction_ = self.classes_[self.label_distributions_.argmax(axis=1)]
         else:
             self.transduction_ = self.classes_[self.estimator_.predict(data)]

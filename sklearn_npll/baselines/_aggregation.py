@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context
-from .._evidence import annotator_shares, count_votes, majority_vote
+from .._evidence import annotator_shares, as_dense, count_votes, majority_vote
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from .._vote_models import dawid_skene, dawid_skene_posterior, label_model
@@ -36,7 +36,7 @@ def best_labels(labels, random_state=None):
     """
     best = labels.toarray()
     if labels.scores is not None:
-        best = _largest(labels.scores, best)
+        best = _largest(as_dense(labels.scores), best)
     if labels.votes is not None:
         best = _largest(count_votes(labels.votes, labels.shape[1]), best)
     unlabelled = best.all(axis=1)

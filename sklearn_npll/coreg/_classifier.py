@@ -1,19 +1,18 @@
 """Co-Reg as a scikit-learn classifier."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 
 from .._compat import HasMethods, Interval, StrOptions
-from .._evidence import annotator_shares, are_probabilities
+from .._inputs import check_problem
 from .._neural._base import PairClassifier, learner
+from .._neural._sparse_rows import map_rows
+from ._annotation import annotator_labels, resolve_prior
 from ._division import annotator_evidence, detected_clean_probability
 from ._net import CoRegNet
 
-# Share of the classes that must effectively be named for the classes to be taken as balanced.
-BALANCED = 0.8
 # What "auto" stands for; "scores" only where there are any.
 VARIANTS = {
     "paper": {
@@ -39,86 +38,6 @@ VARIANTS = {
 }
 # What the robust variant has instead where the samples are images.
 ROBUST_ON_IMAGES = {"co_labelling": "average", "mixup_alpha": 0.5, "evidence_weight": 1.0}
-
-
-def candidate_shares(candidates):
-    """Return the mean of the candidate sets (n, C) with equal weight in each; all-ones rows no."""
-    labelled = candidates[~candidates.all(1)]
-    return (labelled / labelled.sum(1, keepdims=True)).mean(0)
-
-
-def effective_classes(shares):
-    """Return the exponential of the entropy of class shares (C,): C if they are equal."""
-    shares = shares[shares > 0]
-    return np.exp(-(shares * np.log(shares)).sum())
-
-
-def annotator_labels(problem, strict):
-    """Return the annotator's scores, or else the shares of its votes, as soft labels.
-
-    Parameters
-    ----------
-    problem : Problem
-    strict : bool
-        Whether scores that do not sum to 1 are scaled, and negative ones an error. Otherwise they
-        are left alone, with a warning.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_classes) or None
-        Rows of sum 1, those of known rows with their label; 0 where no class is preferred to
-        another. None if that is so everywhere.
-    """
-    scores, votes, guessed = problem.scores, problem.votes, ~problem.known
-    if scores is None and votes is None:
-        return None
-    scores, votes = (part if part is None else part[guessed] for part in (scores, votes))
-    if scores is not None and not strict and not are_probabilities(scores):
-        warnings.warn(
-            "The scores are no probabilities (rows of sum 1), so only the candidates are learnt "
-            "from. Give probabilities, or say so with warm_up_target='candidates' and a prior",
-            UserWarning,
-            stacklevel=5,  # the caller of fit
-        )
-        return None
-    labels = problem.candidates.astype(np.float32)
-    labels[guessed] = annotator_shares(scores, votes, labels.shape[1])
-    labels[np.ptp(labels, axis=1) < 1e-6] = 0
-    return labels if labels.any() else None
-
-
-def resolve_prior(prior, labels, candidates):
-    """Return the class shares that a value of the parameter `prior` stands for.
-
-    Parameters
-    ----------
-    prior : str, array-like of shape (n_classes,) or None
-    labels : ndarray of shape (n_samples, n_classes) or None
-        See `annotator_labels`.
-    candidates : bool ndarray of shape (n_samples, n_classes)
-
-    Returns
-    -------
-    ndarray of float32 of shape (n_classes,), "estimated" or None
-    """
-    n_classes = candidates.shape[1]
-    if isinstance(prior, str):
-        if prior == "estimated":
-            return prior
-        if prior == "candidates" or labels is None:
-            shares = candidate_shares(candidates)
-        else:
-            shares = labels[labels.any(1)].mean(0)
-        even = prior == "adaptive" and effective_classes(shares) >= BALANCED * n_classes
-        prior = np.ones(n_classes) if even or prior == "uniform" else shares
-    elif prior is None:
-        return None
-    prior = np.asarray(prior, dtype=np.float32)
-    if prior.shape != (n_classes,) or not (np.all(prior >= 0) and 0 < prior.sum() < np.inf):
-        raise ValueError(
-            f"prior must be {n_classes} non-negative class shares, one a class; got {prior!r}"
-        )
-    return prior / prior.sum()
 
 
 @learner
@@ -437,6 +356,12 @@ shape (n_classes,) or None, default="auto"
                 "has judged the given candidates for good, so others would not be used"
             )
 
+    def _check_problem(self, X, y):
+        keeps_matrices = (
+            self.elr_weight > 0 or self.candidate_update is not None or self.confidence_weight > 0
+        )
+        return check_problem(X, y, sparse=not keeps_matrices)
+
     def _make_training(self, problem, views, device):
         if self.doubly_robust and not problem.known.any():
             raise ValueError(
@@ -453,29 +378,31 @@ shape (n_classes,) or None, default="auto"
         weight = self.evidence_weight
         if not isinstance(weight, str) and weight > 0:
             asked.append(f"evidence_weight={weight!r}")
-        labels = None
+        labels = shares = None
         if (
             asked
             or target == "scores"
             or (isinstance(prior, str) and prior in ("adaptive", "annotator"))
         ):
-            labels = annotator_labels(problem, strict=bool(asked))
+            labels, shares = annotator_labels(problem, bool(asked), device)
         if asked and labels is None:
             raise ValueError(
                 f"{asked[0]} needs PartialLabels with scores or votes that prefer some classes; "
                 "these have none. Use prior='estimated', warm_up_target='candidates' and "
                 "evidence_weight=0"
             )
-        if target == "scores" and labels is not None:
-            training.scores = torch.tensor(labels, dtype=torch.float32, device=device)
-        training.prior = resolve_prior(prior, labels, problem.candidates)
+        if target == "scores":
+            training.scores = labels
+        training.prior = resolve_prior(prior, shares, problem.candidates)
         if isinstance(training.prior, np.ndarray):
             training.prior = torch.from_numpy(training.prior).to(device)
         if isinstance(weight, str):
             weight = self._resolved("evidence_weight") if training.scores is not None else 0
         if weight > 0:
-            scores = torch.tensor(labels, dtype=torch.float32, device=device)
-            training.evidence = annotator_evidence(scores, training.prior, weight)
+            mean = torch.from_numpy(shares).float().to(device)
+            training.evidence = map_rows(
+                lambda scores: annotator_evidence(scores, mean, training.prior, weight), labels
+            )
         if not isinstance(self.division, str):
             clean = detected_clean_probability(self.division, problem, self.clean_threshold)
             training.clean = torch.from_numpy(clean).to(device)

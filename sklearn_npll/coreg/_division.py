@@ -6,6 +6,8 @@ Wang et al. (AAAI 2025).
 
 import threading
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,9 +16,47 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from .._evidence import largest_columns
+from .._neural._sparse_rows import reduce_rows
+
 EPS = 1e-8
 # Warnings are filtered for all threads at once: two that overlap would leave the filter behind.
 _FILTER_LOCK = threading.Lock()
+
+
+@dataclass
+class Division:
+    """One network's view of the data: the outcome of steps 3a to 3c.
+
+    Parameters
+    ----------
+    proba : Tensor or SparseRows of shape (n, C)
+        Aligned predictions, or those of the candidates and the most probable classes.
+    rescaled : Tensor or MappedRows of shape (n, C)
+        Candidate-restricted predictions q, Eq. 5.
+    clean : Tensor of shape (n,)
+        Clean probability w; 1 for known rows, 0 for rows without a label.
+    means : ndarray of shape (2,)
+        Means of the mixture; NaN where there was none.
+    """
+
+    proba: torch.Tensor
+    rescaled: torch.Tensor
+    clean: torch.Tensor
+    means: np.ndarray
+
+    @cached_property
+    def popularity(self):
+        """Share of the rows that are predicted as each class, of shape (C,)."""
+        n, n_classes = self.proba.shape
+        predicted = reduce_rows(lambda proba: proba.argmax(1), self.proba)
+        return predicted.bincount(minlength=n_classes) / n
+
+    def purified(self, threshold, rows=slice(None)):
+        """Label distributions before sharpening: Eq. 6 in the partial split, else predictions."""
+        clean, proba = self.clean[rows], self.proba[rows]
+        target = partial_target(clean, self.rescaled[rows], proba)
+        return torch.where((clean > threshold)[:, None], target, proba)
 
 
 def align_distribution(proba, mean_proba, prior):
@@ -62,13 +102,15 @@ def rescale_candidates(proba, candidates):
     )
 
 
-def annotator_evidence(scores, prior, weight):
+def annotator_evidence(scores, mean_scores, prior, weight):
     """Annotator's scores as factors for predictions: aligned to a prior, then raised to a power.
 
     Parameters
     ----------
     scores : Tensor of shape (n, C)
         Rows of sum 1; 0 where the annotator prefers no class.
+    mean_scores : Tensor of shape (C,)
+        Their mean over all rows.
     prior : Tensor of shape (C,), "estimated" or None
         Shares that the classes should have; scores are only aligned to a tensor.
     weight : float
@@ -81,7 +123,7 @@ def annotator_evidence(scores, prior, weight):
     """
     scores = scores.clamp(min=1e-6)
     if torch.is_tensor(prior):
-        scores = align_distribution(scores, scores.mean(0), prior).clamp(min=1e-6)
+        scores = align_distribution(scores, mean_scores, prior).clamp(min=1e-6)
     return (scores / scores.amax(1, keepdim=True)) ** weight
 
 
@@ -274,12 +316,12 @@ def detected_clean_probability(detector, problem, threshold):
     """
     classes = problem.classes
     if -1 in classes.tolist():  # the negative class of two, which PartialLabels do not take
-        X, y = problem.data, classes[problem.candidates.argmax(1)]
+        X, y = problem.data, classes[largest_columns(problem.candidates)]
     else:
         X, y = problem.labels(problem.data), None
     with config_context(skip_parameter_validation=False):  # the detector's are the user's
         detector = clone(detector).fit(X, y)
-    n_samples = len(problem.candidates)
+    n_samples = len(problem.known)
     score = np.asarray(getattr(detector, "clean_score_", None), dtype=np.float32)
     mask = np.asarray(getattr(detector, "clean_mask_", None))
     are_scores = score.shape == (n_samples,) and ((score >= 0) & (score <= 1)).all()
@@ -288,7 +330,7 @@ def detected_clean_probability(detector, problem, threshold):
             f"division={type(detector).__name__} must be a detector whose fit leaves clean_score_, "
             f"a probability, and clean_mask_, a bool, for each of {n_samples} rows"
         )
-    believed = np.count_nonzero((mask | problem.known) & ~problem.candidates.all(axis=1))
+    believed = np.count_nonzero((mask | problem.known) & problem.labelled)
     if believed < 2:
         warnings.warn(
             f"division={type(detector).__name__} believes {believed} of {n_samples} rows, too few "

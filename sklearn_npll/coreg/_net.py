@@ -1,15 +1,24 @@
 """The training of Co-Reg as a skorch net: one epoch divides the data and trains both networks."""
 
+import functools
 import itertools
 from collections import deque
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 
 from .._neural._net import ContrastiveNet, endless_batches, even_chunks, mix_up
+from .._neural._sparse_rows import (
+    SparseRows,
+    collect_rows,
+    largest_or_candidates,
+    map_rows,
+    mean_predictions,
+    reduce_rows,
+    row_blocks,
+)
 from ._division import (
+    Division,
     align_distribution,
     clean_probability,
     division_loss,
@@ -41,39 +50,9 @@ from ._options import (
 )
 
 RAMP_UP_EPOCHS = 16
-
-
-@dataclass
-class Division:
-    """One network's view of the data: the outcome of steps 3a to 3c.
-
-    Parameters
-    ----------
-    proba : Tensor of shape (n, C)
-        Aligned predictions.
-    rescaled : Tensor of shape (n, C)
-        Candidate-restricted predictions q, Eq. 5.
-    clean : Tensor of shape (n,)
-        Clean probability w; 1 for known rows, 0 for rows without a label.
-    means : ndarray of shape (2,)
-        Means of the mixture; NaN where there was none.
-    """
-
-    proba: torch.Tensor
-    rescaled: torch.Tensor
-    clean: torch.Tensor
-    means: np.ndarray
-
-    @cached_property
-    def popularity(self):
-        """Share of the rows that are predicted as each class, of shape (C,)."""
-        n, n_classes = self.proba.shape
-        return self.proba.argmax(1).bincount(minlength=n_classes) / n
-
-    def purified(self, threshold):
-        """Label distributions before sharpening: Eq. 6 in the partial split, else predictions."""
-        target = partial_target(self.clean, self.rescaled, self.proba)
-        return torch.where((self.clean > threshold)[:, None], target, self.proba)
+# Most probable classes of a row whose predictions are kept besides its candidates', where there
+# are too many rows and classes to keep all.
+KEPT_CLASSES = 20
 
 
 @torch.no_grad()
@@ -180,6 +159,8 @@ class CoRegNet(ContrastiveNet):
 
     def _predict_aligned(self, k, data, view):
         """Predict the training rows with network k and align the predictions, step 3a."""
+        if data.is_sparse:
+            return self._predict_sparsely(k, data, view)
         proba = self.predict_views(k, view, len(data))
         prior = data.prior
         if prior is None:
@@ -188,6 +169,33 @@ class CoRegNet(ContrastiveNet):
         if isinstance(prior, str):
             prior = rescale_candidates(proba, data.candidates).mean(0)
         return align_distribution(proba, torch.stack(list(self.mean_proba_[k])).mean(0), prior)
+
+    def _predict_sparsely(self, k, data, view):
+        """Predict and align as `_predict_aligned` does, and keep what the later steps need.
+
+        The alignment needs the mean prediction first, so that rows are predicted twice, on the same
+        views, rather than kept.
+        """
+        predict = functools.partial(self.predict_blocks, k, view, len(data))
+        prior, mean = data.prior, None
+        if prior is not None:
+            rescale = rescale_candidates if isinstance(prior, str) else None
+            device = torch.device(self.device)
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                mean, estimated = mean_predictions(predict(), data.candidates, rescale)
+            self.mean_proba_[k].append(mean)
+            mean = torch.stack(list(self.mean_proba_[k])).mean(0)
+            prior = prior if rescale is None else estimated
+
+        def blocks():
+            for rows, proba in predict():
+                aligned = proba if prior is None else align_distribution(proba, mean, prior)
+                candidates = data.candidates[rows]
+                yield aligned, largest_or_candidates(aligned, candidates, KEPT_CLASSES)
+
+        candidates = data.candidates
+        n_entries = len(candidates.columns) + len(data) * KEPT_CLASSES
+        return SparseRows.from_blocks(blocks(), candidates.shape, n_entries, self.device)
 
     def divide(self, k, data):
         """Divide the data with network k, steps 3a to 3c.
@@ -215,9 +223,10 @@ class CoRegNet(ContrastiveNet):
 
     def _rescale(self, data, proba, candidates):
         """Candidate-restricted predictions (n, C), step 3c, by the annotator's evidence too."""
-        if data.evidence is not None:
-            proba = weigh_by_evidence(proba, data.evidence)
-        return rescale_candidates(proba, candidates)
+        if data.evidence is None:
+            return map_rows(rescale_candidates, proba, candidates)
+        joint = map_rows(weigh_by_evidence, proba, data.evidence)
+        return map_rows(rescale_candidates, joint, candidates)
 
     def _clean_probability(self, k, data, proba):
         """Clean probabilities (n,), step 3b, and the means of the mixture they come from."""
@@ -227,7 +236,7 @@ class CoRegNet(ContrastiveNet):
         if data.clean is not None:  # a detector has judged the rows before
             clean[judged] = data.clean[judged]
             return clean, np.full(2, np.nan)
-        loss = division_loss(proba, self.memory_[k].candidates(data))
+        loss = reduce_rows(division_loss, proba, self.memory_[k].candidates(data))
         if judged.any():
             loss[judged] = min_max_scale(loss[judged])
         self.losses_[k].append(loss)
@@ -437,7 +446,7 @@ class CoRegNet(ContrastiveNet):
             rescaled = self._rescale(data, proba, self.memory_[k].candidates(data))
             divisions.append(Division(proba, rescaled, self.clean_[k], None))
         return {
-            "label_distributions_": self.purify(divisions),
+            "label_distributions_": self._label_distributions(divisions),
             "clean_probability_": torch.stack(self.clean_).mean(0),
         }
 
@@ -447,14 +456,39 @@ class CoRegNet(ContrastiveNet):
         self.losses_ = self.mean_proba_ = self.labels_ = self.clean_ = None
         self.memory_ = self.hard_labels_ = None
 
-    def purify(self, divisions):
-        """Return the purified label distributions (n, C): the mean over the divisions."""
+    def purify(self, divisions, rows=slice(None)):
+        """Return the purified label distributions (m, C) of rows: the mean over the divisions."""
         threshold = self.method.clean_threshold
-        return sum(division.purified(threshold) for division in divisions) / len(divisions)
+        return sum(division.purified(threshold, rows) for division in divisions) / len(divisions)
+
+    def _label_distributions(self, divisions):
+        """Return the purified labels of all rows; as a csr_array of sum 1 if not all are kept."""
+        proba = divisions[0].proba
+        if torch.is_tensor(proba):
+            return self.purify(divisions)
+
+        def blocks():
+            for rows in row_blocks(proba):
+                labels = self.purify(divisions, rows)
+                labels /= labels.sum(1, keepdim=True)
+                yield labels, labels > 0
+
+        n_entries = sum(len(division.proba.columns) for division in divisions)
+        return SparseRows.from_blocks(blocks(), proba.shape, n_entries, proba.device).to_scipy()
+
+    def _assess(self, data, divisions, rows):
+        """Return labels, whether predictions are candidates and their confidence there, (m,)."""
+        proba = sum(division.proba[rows] for division in divisions) / len(divisions)
+        candidates = data.candidates[rows]
+        predicted = proba.argmax(1, keepdim=True)
+        matrices = (candidates, rescale_candidates(proba, candidates))
+        inside, best = (matrix.gather(1, predicted)[:, 0] for matrix in matrices)
+        return self.purify(divisions, rows).argmax(1), inside, best
 
     def _record_division(self, data, divisions):
         """Record what the division found, averaged over the two networks."""
-        labels = self.purify(divisions).argmax(1)
+        assess = functools.partial(self._assess, data, divisions)
+        labels, inside, best = collect_rows(assess, divisions[0].proba)
         changed = None
         if self.labels_ is not None:
             changed = (labels != self.labels_).float().mean().item()
@@ -462,10 +496,6 @@ class CoRegNet(ContrastiveNet):
         clean = torch.stack(self.clean_)
         in_partial = clean > self.method.clean_threshold
         size = in_partial.sum().item() / len(clean)
-        proba = sum(d.proba for d in divisions) / len(divisions)
-        predicted = proba.argmax(1)
-        rescaled = rescale_candidates(proba, data.candidates)
-        inside, best = (m.gather(1, predicted[:, None])[:, 0] for m in (data.candidates, rescaled))
         labelled = ~data.candidates.all(1)
         row = {
             "partial_size": size,

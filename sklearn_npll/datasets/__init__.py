@@ -3,5 +3,6 @@
 from ._fashion_mnist import load_fashion_mnist
 from ._image_folder import load_image_folder
 from ._make_candidates import make_candidates
+from ._tar_images import TarImages
 
-__all__ = ["load_fashion_mnist", "load_image_folder", "make_candidates"]
+__all__ = ["TarImages", "load_fashion_mnist", "load_image_folder", "make_candidates"]

@@ -10,7 +10,7 @@ from sklearn.utils import assert_all_finite, check_random_state
 
 from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, Interval
-from .._evidence import annotator_shares
+from .._evidence import annotator_shares, as_dense
 from .._images import check_collection, check_not_empty, is_image_data, n_images
 from .._inputs import Problem, check_features, forget_features
 from .._partial_labels import PartialLabels
@@ -142,7 +142,7 @@ class AnnotatorDetector(BaseNoiseDetector):
         if hasattr(self, "annotator_"):
             X = annotator_samples(X)
         elif labels is not None:
-            parts = (labels.toarray(), labels.known, labels.scores, labels.votes)
+            parts = (labels.toarray(), labels.known, as_dense(labels.scores), labels.votes)
             problem = Problem(X, labels.classes, *parts)
             problem = align_classes(problem, self.classes_, type(self).__name__)
             scores, votes = problem.scores, problem.votes
