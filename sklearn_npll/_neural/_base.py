@@ -447,7 +447,12 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         return {
             "the checksum of X": fingerprint(data),
             "the checksum of the labels": fingerprint(
-                self.classes_, training.candidates, training.known, training.scores, training.prior
+                self.classes_,
+                training.candidates,
+                training.known,
+                training.scores,
+                training.prior,
+                training.evidence,
             ),
             "the checksum of the eval_set": fingerprint(eval_data, training.eval_labels),
             **params,
