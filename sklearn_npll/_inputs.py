@@ -147,7 +147,7 @@ def check_features(estimator, X, reset, dtype):
     return validate_data(estimator, X, reset=reset, dtype=dtype)
 
 
-def check_magnitude(data, largest):
+def check_magnitude(data, largest, name="X"):
     """Raise a ValueError if a feature is so large that sums of squares would overflow.
 
     Parameters
@@ -156,6 +156,8 @@ def check_magnitude(data, largest):
         At least one sample.
     largest : float
         Largest absolute value that is accepted.
+    name : str, default="X"
+        What the data are, for the error message.
 
     Examples
     --------
@@ -167,8 +169,8 @@ def check_magnitude(data, largest):
     if max(data.max(), -data.min()) > largest:
         row, column = np.argwhere(np.abs(data) > largest)[0]
         raise ValueError(
-            f"X is {data[row, column]:.3g} in row {row}, column {column}, too large to compute "
-            f"with: bring it within {largest:.0e}"
+            f"{name} is {data[row, column]:.3g} in row {row}, column {column}, too large to "
+            f"compute with: bring it within {largest:.0e}"
         )
 
 

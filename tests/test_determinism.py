@@ -132,9 +132,9 @@ def n_threads():
     torch.set_num_threads(before)
 
 
-LARGE = np.random.default_rng(0).normal(size=(1500, 64)).astype(np.float32)
-LARGE_CANDIDATES = np.random.default_rng(1).random((1500, 10)) < 0.2
-LARGE_CANDIDATES[np.arange(1500), LARGE[:, :10].argmax(axis=1)] = True
+LARGE = np.random.default_rng(0).normal(size=(600, 64)).astype(np.float32)
+LARGE_CANDIDATES = np.random.default_rng(1).random((600, 10)) < 0.2
+LARGE_CANDIDATES[np.arange(600), LARGE[:, :10].argmax(axis=1)] = True
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,9 @@ class Case:
     new: object = field(default_factory=lambda: NEW)
     fit_params: dict = field(default_factory=dict)
 
-    def fit(self, estimator=None):
-        """Fit a clone, or the estimator given."""
-        estimator = clone(self.estimator) if estimator is None else estimator
-        return estimator.fit(self.X, self.y, **self.fit_params)
+    def fit(self):
+        """Fit a clone."""
+        return clone(self.estimator).fit(self.X, self.y, **self.fit_params)
 
     def results(self, fitted):
         """Everything that the fitted estimator says, by name."""

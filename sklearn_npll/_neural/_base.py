@@ -296,7 +296,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If a row has no candidate, there are fewer than two classes or samples, lengths differ,
-            values are missing, or options do not suit the data.
+            values are missing or beyond 1e30, or options do not suit the data.
         """
         problem = self._check_problem(X, y)
         data = self._check_samples(problem.data, reset=True)

@@ -346,11 +346,11 @@ class _ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Bas
         Raises
         ------
         ValueError
-            If X or y are malformed, X holds images, or there are fewer than two classes or samples.
+            If X or y are malformed, X holds images or values beyond 1e100, or there are fewer than
+            two classes or samples.
         """
         problem = check_problem(X, y)
-        data = check_features(self, problem.data, True, np.float64)
-        check_magnitude(data, LARGEST_FEATURE)
+        data = self._check_features(problem.data, reset=True)
         self.classes_ = problem.classes
         self._scaler = StandardScaler().fit(data) if self.standardize else None
         data = self._scale(data)
@@ -377,7 +377,7 @@ class _ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Bas
             Probabilities, in the order of `classes_`.
         """
         check_is_fitted(self)
-        return self._predict_distributions(self._scale(check_features(self, X, False, np.float64)))
+        return self._predict_distributions(self._scale(self._check_features(X, reset=False)))
 
     def predict(self, X):
         """Predict the most probable class.
@@ -395,9 +395,15 @@ class _ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Bas
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
 
-    def _scale(self, data):
-        data = data if self._scaler is None else self._scaler.transform(data)
+    def _check_features(self, X, reset):
+        data = check_features(self, X, reset, np.float64)
         check_magnitude(data, LARGEST_FEATURE)
+        return data
+
+    def _scale(self, data):
+        if self._scaler is not None:
+            data = self._scaler.transform(data)
+            check_magnitude(data, LARGEST_FEATURE, "standardised X")
         return data
 
     def _tag_values(self):
