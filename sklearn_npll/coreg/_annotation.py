@@ -85,7 +85,7 @@ class SoftLabels:
         labels = soft_labels(self.problem, rows.cpu().numpy())
         return torch.from_numpy(labels).to(self.device)
 
-    def content(self):
+    def content_to_hash(self):
         """Return what tells them from others, for a hash."""
         return [self.problem.scores, self.problem.votes, self.problem.known]
 
