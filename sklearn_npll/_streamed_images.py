@@ -80,7 +80,7 @@ class StreamedImages:
             self._last = wanted, images
         return self._last[1][where]
 
-    def content(self):
+    def content_to_hash(self):
         """Return what changes when an image does, for a hash."""
         digest = hashlib.blake2b(digest_size=16)
         for start in range(0, len(self), 1024):

@@ -5,6 +5,7 @@ drawn again with ``plot``. Matplotlib is needed for drawing only.
 """
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
@@ -537,7 +538,7 @@ class CandidateGridDisplay:
             probability and ordered by it if there is one.
         n_images : int, default=12
             How many to draw if rows is None.
-        label_distributions : array-like of float of shape (n_samples, n_classes), default=None
+        label_distributions : array-like or csr_array (n_samples, n_classes), default=None
             Purified labels.
         clean_probability : array-like of float of shape (n_samples,), default=None
             Estimated probability that each set of candidates contains the truth.
@@ -568,7 +569,9 @@ class CandidateGridDisplay:
             codes = labels.encode_labels(y)[rows]
             shown["truth"] = [names[code] if code >= 0 else "" for code in codes]
         if label_distributions is not None:
-            distributions = np.asarray(label_distributions)[rows]
+            if not issparse(label_distributions):
+                label_distributions = np.asarray(label_distributions)
+            distributions = as_dense(label_distributions[rows])
             shown["purified"] = names[distributions.argmax(axis=1)].tolist()
             shown["confidence"] = distributions.max(axis=1)
         if clean_probability is not None:
@@ -618,7 +621,7 @@ class CandidateGridDisplay:
             y,
             rows=rows,
             n_images=n_images,
-            label_distributions=as_dense(learner.label_distributions_[:, columns]),
+            label_distributions=learner.label_distributions_[:, columns],
             clean_probability=learner.clean_probability_,
             random_state=random_state,
             n_columns=n_columns,

@@ -2,6 +2,7 @@
 
 import pickle
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from sklearn_npll.coreg._annotation import annotator_labels, candidate_shares, s
 from sklearn_npll.datasets import make_candidates
 from sklearn_npll.detection import NeighborVoteDetector
 from sklearn_npll.model_selection import choose_rule_value
+from sklearn_npll.plot import CandidateGridDisplay
 
 N, N_CLASSES = 240, 30
 RED = np.full((4, 4, 3), [255, 0, 0], dtype=np.uint8)
@@ -396,6 +398,34 @@ def test_learners_take_sparse_scores(large):
         for labels in (sparse, dense)
     ]
     assert_array_equal(*fits)
+
+
+def test_sparse_distributions_are_drawn_and_handed_on(large):
+    images = np.zeros((N, 4, 4), dtype=np.uint8)
+    clf = classifier().fit(make_labels())
+    distributions = clf.label_distributions_
+    shown = [
+        CandidateGridDisplay.from_partial_labels(
+            PartialLabels.from_candidates(CANDIDATES, images), rows=[7, 3], label_distributions=form
+        )
+        for form in (distributions, distributions.toarray())
+    ]
+    assert shown[0].purified == shown[1].purified == clf.transduction_[[7, 3]].astype(str).tolist()
+    meta = PseudoLabelClassifier(classifier(), labels="best").fit(X, CANDIDATES)
+    assert isinstance(meta.label_distributions_, np.ndarray)
+    assert_array_equal(meta.transduction_, meta.estimator_.transduction_)
+
+
+def test_candidates_may_be_read_only(large):
+    wide = sp.csr_array((N, 64), dtype=bool)
+    wide = sp.hstack([sp.csr_array(CANDIDATES), wide], format="csr")
+    labels = PartialLabels.from_csr(wide, X)
+    candidates = labels.candidates
+    for part in (candidates.data, candidates.indices, candidates.indptr):
+        part.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier(max_epochs=3).fit(labels)
 
 
 def test_choosing_a_rule_needs_all_scores():

@@ -23,6 +23,7 @@ from .._device import GENERATOR_LOCK
 from .._evidence import largest_columns
 from .._files import make_folder
 from .._images import (
+    _release_pages,
     check_collection,
     check_not_empty,
     is_image_data,
@@ -32,6 +33,7 @@ from .._inputs import check_magnitude, check_problem, encode_target, forget_feat
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from .._streamed_images import open_images
+from ._blocks import join_blocks
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
 from ._net import TrainingData
 from ._networks import DeployedNetwork, NetworkEnsemble, load_weights
@@ -615,7 +617,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities, in the order of `classes_`.
         """
-        return np.concatenate(list(self._predict_blocks(X)))
+        return self._predict_rows(X, lambda proba: proba).cpu().numpy()
 
     def predict(self, X):
         """Predict the most probable class.
@@ -630,18 +632,22 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,)
             Names of classes.
         """
-        codes = [proba.argmax(1) for proba in self._predict_blocks(X)]
-        return self.classes_[np.concatenate(codes)]
+        codes = self._predict_rows(X, lambda proba: proba.argmax(1))
+        return self.classes_[codes.cpu().numpy()]
 
-    def _predict_blocks(self, X):
-        """Yield the probabilities of samples, a block of rows after another."""
+    def _predict_rows(self, X, function):
+        """Return what a function finds in the probabilities of samples, given block by block."""
         check_is_fitted(self, "net_")
         k = 0 if self._is_single() else None
         data = self._check_samples(X, reset=False)
         views = self._make_views(data, self.net_.device)
-        for _, proba in self.net_.predict_blocks(k, views.plain, len(data)):
-            proba = proba.double()
-            yield (proba / proba.sum(1, keepdim=True)).cpu().numpy()
+
+        def blocks():
+            for rows, proba in self.net_.predict_blocks(k, views.plain, len(data)):
+                proba = proba.double()
+                yield rows, function(proba / proba.sum(1, keepdim=True))
+
+        return join_blocks(len(data), blocks())
 
     # -- deployment ----------------------------------------------------------------------------
 
@@ -769,12 +775,22 @@ class PairClassifier(NeuralClassifier):
         return other
 
 
+def _some_images(data):
+    """Return a thousand images or a few less, without the pages of a memory map between them."""
+    step = -(-len(data) // 1000)
+    parts = []
+    for start in range(0, len(data), 64 * step):
+        parts.append(np.array(data[start : start + 64 * step : step]))
+        _release_pages(data)
+    return np.concatenate(parts)
+
+
 def _input_statistics(data):
     """Return mean and scale of features or channels, and the shape of one input."""
     if data.ndim == 2:
         axes, shape, unit = 0, data.shape[1:], 1.0
     else:
-        data = data[:: -(-len(data) // 1000)]  # enough, and a memory map stays on disk
+        data = _some_images(data)
         height, width, channels = data.shape[1:]
         axes, shape, unit = (0, 1, 2), (channels, height, width), 255.0
     # in float64, as a float32 sum over many pixels stops growing

@@ -22,8 +22,8 @@ def fingerprint(*parts):
     ----------
     *parts : object
         Arrays (a memory map counts as its content), tensors, modules, skorch callbacks, what has a
-        method ``content`` that returns such parts, containers of these, and anything that can be
-        pickled.
+        method ``content_to_hash`` that returns such parts, containers of these, and anything that
+        can be pickled.
 
     Returns
     -------
@@ -51,8 +51,8 @@ def _stable(value):
     if isinstance(value, torch.Tensor):  # a pickled tensor holds its address
         content = value.detach().cpu().reshape(-1).view(torch.uint8)
         return str(value.dtype), tuple(value.shape), content.numpy()
-    if hasattr(value, "content"):
-        return type(value).__qualname__, _stable(value.content())
+    if hasattr(value, "content_to_hash"):
+        return type(value).__qualname__, _stable(value.content_to_hash())
     if isinstance(value, dict):
         return {key: _stable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -15,6 +15,7 @@ from skorch.utils import get_map_location
 from torch import nn
 
 from .._device import GENERATOR_LOCK
+from ._blocks import Losses, join_blocks
 from ._checkpoint import map_tensors, plain_row
 from ._networks import NetworkEnsemble
 from ._processes import ALONE
@@ -255,7 +256,7 @@ class EpochNet(NeuralNet):
         self.train_epoch(data)
         for name in self.terms:
             values = self.terms_.get(name)
-            mean = torch.stack(values).mean().item() if values else None
+            mean = values[:].mean().item() if values else None
             if mean is not None and not math.isfinite(mean):
                 raise ValueError(f"the loss of epoch {self.epoch_ + 1} is {mean}: {DIVERGED}")
             self.history.record(f"loss_{name}", mean)
@@ -304,7 +305,8 @@ class EpochNet(NeuralNet):
     def collect(self, **terms):
         """Note losses of a batch for the history."""
         for name, value in terms.items():
-            self.terms_.setdefault(name, []).append(value.detach())
+            value = value.detach()
+            self.terms_.setdefault(name, Losses(value)).append(value)
 
     def descend(self, loss, batch):
         """Make one gradient step, with skorch's hooks around it."""
@@ -364,21 +366,20 @@ class EpochNet(NeuralNet):
         Tensor of shape (n, C)
             Probabilities.
         """
-        return torch.cat([proba for _, proba in self.predict_blocks(k, view, n)])
+        return join_blocks(n, self.predict_blocks(k, view, n))
 
     def _record_evaluation(self, data):
         """Record the accuracy on the evaluation set, of the ensemble and of the first network."""
         n, view = len(data.eval_labels), data.eval_views.plain
         truth = torch.as_tensor(data.eval_labels, device=self.device)
-        hits = {"eval_accuracy": [], "eval_accuracy_single": []}
+        names = ["eval_accuracy", "eval_accuracy_single"][: len(self.networks_)]
+        hits = torch.empty(n, len(names), device=self.device)
         for blocks in zip(*(self.predict_blocks(k, view, n) for k in range(len(self.networks_)))):
-            logits = [proba.log() for _, proba in blocks]
-            for found, score in zip(hits.values(), (sum(logits), logits[0])):
-                found.append(score.argmax(1) == truth[blocks[0][0]])
-        if len(self.networks_) == 1:
-            del hits["eval_accuracy_single"]
-        for name, found in hits.items():
-            self.history.record(name, torch.cat(found).float().mean().item())
+            rows, logits = blocks[0][0], [proba.log() for _, proba in blocks]
+            for column, score in zip(range(len(names)), (sum(logits), logits[0])):
+                hits[rows, column] = (score.argmax(1) == truth[rows]).float()
+        for name, column in zip(names, hits.T):
+            self.history.record(name, column.contiguous().mean().item())
 
     def _check_together(self):
         """Check that all processes have the same weights, statistics and memory."""

@@ -7,6 +7,8 @@ that training steps read a `SparseRows` as they read a tensor (n, C).
 import torch
 from scipy import sparse as sp
 
+from ._blocks import join_blocks
+
 # Entries of a block of rows that is dense for a moment: 16 MB of float32.
 BLOCK_CELLS = 2**22
 
@@ -44,8 +46,7 @@ class SparseRows:
             No fewer than are kept.
         device : torch.device
         """
-        # Written in place: parts kept until the end would lie between the blocks in memory, and
-        # leave gaps that no other block fits in.
+        # written in place, as by `join_blocks`
         sizes = torch.empty(shape[0], dtype=torch.long, device=device)
         columns = torch.empty(max_entries, dtype=torch.int32, device=device)
         values = torch.empty(max_entries, device=device)
@@ -64,7 +65,7 @@ class SparseRows:
     def __getitem__(self, rows):
         """Return rows, given by a slice or an int Tensor of shape (m,), as a Tensor (m, C)."""
         if isinstance(rows, slice):
-            rows = torch.arange(len(self), device=self.device)[rows]
+            rows = torch.arange(*rows.indices(len(self)), device=self.device)
         sizes = self.sizes[rows]
         row = torch.arange(len(rows), device=self.device).repeat_interleave(sizes)
         shift = self.starts[rows] - (sizes.cumsum(0) - sizes)  # from the batch to all entries
@@ -78,7 +79,7 @@ class SparseRows:
         """Where the tensors are."""
         return self.columns.device
 
-    def content(self):
+    def content_to_hash(self):
         """Return what tells it from another one, for a hash."""
         return [self.shape, self.sizes, self.columns, self.values]
 
@@ -105,8 +106,8 @@ class SparseCandidates(SparseRows):
     @classmethod
     def from_scipy(cls, candidates, device):
         """Make one of a csr_array of bool, of which no row is empty."""
-        sizes = torch.from_numpy(candidates.indptr).long().diff()
-        columns = torch.from_numpy(candidates.indices).int()
+        sizes = torch.tensor(candidates.indptr, dtype=torch.long).diff()
+        columns = torch.tensor(candidates.indices, dtype=torch.int32)
         is_full = sizes == candidates.shape[1]
         if is_full.any():
             columns = columns[~is_full.repeat_interleave(sizes)]
@@ -145,7 +146,7 @@ class MappedRows:
         """Return rows as a Tensor (m, C)."""
         return self.function(*(matrix[rows] for matrix in self.matrices))
 
-    def content(self):
+    def content_to_hash(self):
         """Return the matrices, which tell it from another one by the same function, for a hash."""
         return list(self.matrices)
 
@@ -188,7 +189,8 @@ def collect_rows(function, matrix):
 
 def reduce_rows(function, *matrices):
     """Return a Tensor (n,) by a function of matrices (n, C) that is applied block by block."""
-    return collect_rows(lambda rows: [function(*(m[rows] for m in matrices))], matrices[0])[0]
+    blocks = ((rows, function(*(m[rows] for m in matrices))) for rows in row_blocks(matrices[0]))
+    return join_blocks(matrices[0].shape[0], blocks)
 
 
 def largest_or_candidates(proba, candidates, n_kept):

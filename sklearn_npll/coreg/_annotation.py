@@ -86,7 +86,7 @@ class SoftLabels:
         labels = soft_labels(self.problem, rows)
         return torch.from_numpy(labels).to(self.device)
 
-    def content(self):
+    def content_to_hash(self):
         """Return what tells them from others, for a hash."""
         return [self.problem.scores, self.problem.votes, self.problem.known]
 

@@ -191,9 +191,9 @@ shape (n_classes,) or None, default="auto"
         the training predictions, after the warm-up), ``eval_accuracy`` and
         ``eval_accuracy_single`` (with an `eval_set`), ``gradient_samples`` (rows passed forward
         to train on), ``lr`` and ``seconds``.
-    label_distributions_ : ndarray of shape (n_samples, n_classes)
+    label_distributions_ : ndarray or csr_array of shape (n_samples, n_classes)
         Purified labels of the training samples: Eq. 6 without sharpening, the mean of both
-        networks.
+        networks. Sparse in large problems; see the notes.
     clean_probability_ : ndarray of shape (n_samples,)
         Probability that the candidates hold the true label: the mean of both networks, or the
         detector's score, clipped at `clean_threshold` to agree with its mask.
@@ -210,6 +210,15 @@ shape (n_classes,) or None, default="auto"
     `batch_size` counts the rows of each split.
 
     The networks standardise their inputs by themselves.
+
+    Where ``n_samples * n_classes`` is 2**26 or more, no matrix of this shape is made: candidates
+    and scores stay sparse, and the predictions that divide the data are made twice, block by block,
+    where they are aligned. That changes nothing but the rounding. Only ``label_distributions_`` and
+    three figures of the history, ``label_change_rate``, ``covering_rate`` and
+    ``approximated_accuracy``, then come from the predictions of the candidates and of the 20 most
+    probable classes by each network; the distributions are divided by their sums. `elr_weight`,
+    `candidate_update` and `confidence_weight` remember matrices, so that with one of these on
+    everything is dense.
 
     The parameters from `elr_weight` to `confidence_weight` come from other papers and are off.
     `elr_weight`, `pseudo_label_threshold` and `disagreement_weight` are taken on mixed rows, with
