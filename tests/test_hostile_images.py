@@ -147,7 +147,7 @@ def test_one_photo_at_a_time(tmp_path):
     env = {**os.environ, "PYTHONPATH": path}
     run = subprocess.run(code, env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert float(run.stdout) < 4 * 12
+    assert float(run.stdout) < 8 * 12
 
 
 # Kind

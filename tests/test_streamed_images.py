@@ -148,7 +148,7 @@ def test_streamed_images_that_cannot_be_read(streamed, tmp_path):
     files[1].write_bytes(b"no image")
     files[2].write_bytes(png(PIXELS[0][:3]))
     images = open_images(files)
-    with pytest.raises(ImageReadError, match=r"Image 1 \(.*1.png\) cannot be read"):
+    with pytest.raises(ImageReadError, match=r"Image 1 \('.*1.png'\) cannot be read"):
         images[[0, 1]]
     with pytest.raises(ValueError, match=r"Image 2 has height and width \(3, 5\).*image_size"):
         images[[2]]
