@@ -365,7 +365,7 @@ def _candidates_from_sparse(scores, rule, value):
     for start in range(0, max(scores.shape[0], 1), step):
         block = scores[start : start + step].toarray()
         blocks.append(sp.csr_array(candidates_from_scores(block, rule, value) & (block > 0)))
-    return sp.vstack(blocks, format="csr")
+    return sp.csr_array(sp.vstack(blocks, format="csr"))
 
 
 def check_rule_value(rule, value, n_classes):

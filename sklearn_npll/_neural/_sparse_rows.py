@@ -188,7 +188,9 @@ def collect_rows(function, matrix):
 
 
 def reduce_rows(function, *matrices):
-    """Return a Tensor (n,) by a function of matrices (n, C) that is applied block by block."""
+    """Return a Tensor (n,) by a function of matrices (n, C): at once if they are tensors."""
+    if all(map(torch.is_tensor, matrices)):
+        return function(*matrices)
     blocks = ((rows, function(*(m[rows] for m in matrices))) for rows in row_blocks(matrices[0]))
     return join_blocks(matrices[0].shape[0], blocks)
 

@@ -138,10 +138,9 @@ class VLMPartialAnnotator(BasePartialAnnotator):
     the batch, apart from what is returned.
 
     What is returned takes four bytes for each image and class, for the scores, unless `max_scores`
-    is set. Then no such matrix is made on the way either, except by `refine`, by the rule "cpl" and
-    by the aggregations "dawid_skene" and "label_model", which compare images. Learners of the
-    package take sparse scores; those other than :class:`~sklearn_npll.CoRegClassifier` make them
-    dense again, with zeros for the scores that were left out.
+    is set. Then no such matrix is made on the way either, except by the options that are called
+    transductive below. Learners of the package take sparse scores; all but
+    :class:`~sklearn_npll.CoRegClassifier` make them dense again, with zeros for those left out.
 
     Loaded models are kept by the process, so refitting and cloning do not load them again. A
     pickled annotator holds no model and loads it on first use; your own `vlm` is pickled with it.
