@@ -58,7 +58,7 @@ def atomic_write(path):
     Yields
     ------
     file : binary file
-        What to write to.
+        What to write to, and to read again.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def atomic_write(path):
     _remove_abandoned(path)
     partial = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        with open(partial, "xb") as file:
+        with open(partial, "x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file

@@ -749,6 +749,10 @@ class PartialLabels:
         --------
         load : Read the file back.
         """
+        with atomic_write(_npz(path)) as file:
+            self._write(file)
+
+    def _write(self, file):
         csr = self.tocsr()
         arrays = {
             "classes": self.classes,
@@ -772,12 +776,11 @@ class PartialLabels:
             warnings.warn(
                 f"The samples ({type(data).__name__}) cannot be written without pickle and are left"
                 " out; only an array or a list of paths can. After load, data is None.",
-                stacklevel=2,
+                stacklevel=3,  # the caller of save
             )
-        with atomic_write(_npz(path)) as file:
-            np.savez_compressed(
-                file, **{name: array for name, array in arrays.items() if array is not None}
-            )
+        np.savez_compressed(
+            file, **{name: array for name, array in arrays.items() if array is not None}
+        )
 
     @classmethod
     def load(cls, path):

@@ -289,13 +289,13 @@ class TestRestart:
         assert_same(merge_shards(folder), annotator.transform(dark))
 
     def test_interrupted_while_writing(self, annotator, folder, monkeypatch):
-        save = PartialLabels.save
+        write = PartialLabels._write
 
-        def interrupted(labels, path):
-            save(labels, path)
+        def interrupted(labels, file):
+            write(labels, file)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(PartialLabels, "save", interrupted)
+        monkeypatch.setattr(PartialLabels, "_write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             annotate_shards(annotator, X, folder, shard_size=4)
         assert os.listdir(folder) == ["manifest.json"]

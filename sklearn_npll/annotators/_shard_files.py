@@ -1,13 +1,11 @@
 """The files of an annotation in shards: what they are called, say of themselves and hold."""
 
 import json
-import os
-import uuid
 import zipfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._files import atomic_write
 from ._fingerprint import first_difference, samples_key
 
 MANIFEST = "manifest.json"  # of a folder
@@ -31,10 +29,10 @@ class Shard:
 
     def write(self, labels):
         """Write the labels of the rows, and the note, in one step."""
-        with _replacing(self.path) as partial:
-            labels.save(partial)
-            with zipfile.ZipFile(partial, "a") as file:
-                file.writestr(_NOTE, json.dumps(self.note))
+        with atomic_write(self.path) as file:
+            labels._write(file)
+            with zipfile.ZipFile(file, "a") as archive:
+                archive.writestr(_NOTE, json.dumps(self.note))
 
 
 def layout(folder, manifest):
@@ -51,8 +49,8 @@ def open_folder(folder, manifest):
     found = read_manifest(folder)
     if found is None:
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(folder / MANIFEST) as partial:
-            partial.write_text(json.dumps(manifest), encoding="utf-8")
+        with atomic_write(folder / MANIFEST) as file:
+            file.write(json.dumps(manifest).encode())
         return
     difference = first_difference(found, manifest)
     if difference:
@@ -109,14 +107,3 @@ def read_note(path):
                 return json.loads(file.read(_NOTE)) if _NOTE in file.namelist() else {}
         except Exception:  # depends on where the damage is
             return None
-
-
-@contextmanager
-def _replacing(path):
-    """Give the path of a new file that takes the place of another once it is complete."""
-    partial = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
