@@ -12,7 +12,6 @@ annotating a few, each in a process of its own. Target: at most 300 MB. Needs Li
 """
 
 import argparse
-import re
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from reporting import write_result
+from reporting import peak_memory, write_result
 
 CLASSES = ["t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag"]
 
@@ -103,7 +102,7 @@ def measure_memory(arguments):
         for n in (arguments.n_small, arguments.n_large):
             command = [sys.executable, __file__, *sys.argv[1:], "--child", str(path), str(n)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            peaks[n] = int(done.stdout) / 1024
+            peaks[n] = float(done.stdout)
     return {
         "image_shape": list(arguments.shape),
         "peak_mb": {str(n): peak for n, peak in peaks.items()},
@@ -117,9 +116,7 @@ def annotate_in_child(arguments):
     X = np.load(path, mmap_mode="r")[: int(n)]
     labels = make_annotator(arguments).fit_transform(X)
     assert len(labels) == int(n)
-    # Not ru_maxrss, which a process starts with at its parent's value.
-    status = Path("/proc/self/status").read_text()
-    print(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
+    print(peak_memory())
 
 
 def parse_arguments():

@@ -13,7 +13,6 @@ which one dense matrix of float32 takes 5.1 GB.
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from reporting import write_result
+from reporting import peak_memory, write_result
 from scipy import sparse as sp
 
 CHUNK = 8192
@@ -76,14 +75,14 @@ def fit_in_child(folder, n_samples, batch_size):
     test = slice(len(X) - N_TEST, None)
     candidates = sp.csr_array(sp.load_npz(folder / "candidates.npz"))[:n_samples]
     labels = PartialLabels.from_csr(candidates, data=X[:n_samples])
-    before = peak_mb()
+    before = peak_memory()
     start = time.perf_counter()
     classifier = CoRegClassifier(
         small_network, max_epochs=2, warm_up=1, batch_size=batch_size, lr=0.3, random_state=0
     ).fit(labels)
     seconds = time.perf_counter() - start
     figures = {
-        "peak_mb": peak_mb(),
+        "peak_mb": peak_memory(),
         "peak_mb_before_fit": before,
         "fit_seconds": seconds,
         "mean_set_size": labels.mean_set_size,
@@ -94,12 +93,6 @@ def fit_in_child(folder, n_samples, batch_size):
         "history": classifier.history_,
     }
     print(json.dumps(figures))
-
-
-def peak_mb():
-    # Not ru_maxrss, which a process starts with at its parent's value.
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
 
 
 def measure(arguments):

@@ -17,7 +17,6 @@ seconds of a call that finds all of them there. Needs Linux for the memory.
 """
 
 import argparse
-import re
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from reporting import write_result
+from reporting import peak_memory, write_result
 from sklearn.base import BaseEstimator, TransformerMixin
 
 DROPS = {"all": [], "no scores": ["scores"], "candidates": ["scores", "votes"]}
@@ -163,16 +162,11 @@ def measure_merge(arguments):
 def merge_in_child(folder):
     from sklearn_npll.annotators import merge_shards
 
-    before, start = peak_mb(), time.process_time()
+    before, start = peak_memory(), time.process_time()
     labels = merge_shards(folder)
     seconds = time.process_time() - start
     size = sum(part.nbytes for part in (labels.candidates, labels.scores, labels.votes)) / 2**20
-    print(seconds, before, peak_mb(), size)
-
-
-def peak_mb():
-    # Not ru_maxrss, which a process starts with at its parent's value.
-    return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+    print(seconds, before, peak_memory(), size)
 
 
 def parse_arguments():

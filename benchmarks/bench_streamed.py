@@ -13,7 +13,6 @@ take rows from everywhere; a memory map is learned from to the end. Needs Linux.
 import argparse
 import importlib.util
 import json
-import re
 import subprocess
 import sys
 import tarfile
@@ -22,7 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from reporting import write_result
+from reporting import peak_memory, write_result
 from skorch.callbacks import Callback
 
 KINDS = ("memmap", "paths", "tar", "datasets")
@@ -104,11 +103,11 @@ def learn_in_child(kind, folder, n, max_steps):
         return nn.Sequential(*layers)
 
     X = open_samples(kind, folder, n)
-    figures = {"peak_mb_before": peak_mb()}
+    figures = {"peak_mb_before": peak_memory()}
     start = time.perf_counter()
     annotator = VLMPartialAnnotator(["day", "night"], vlm=Brightness(), templates="simple")
     labels = annotator.fit_transform(X)
-    figures.update(annotate_seconds=time.perf_counter() - start, peak_mb_annotated=peak_mb())
+    figures.update(annotate_seconds=time.perf_counter() - start, peak_mb_annotated=peak_memory())
     start = time.perf_counter()
     steps = [] if kind == "memmap" else [Steps(max_steps)]
     classifier = CoRegClassifier(
@@ -121,14 +120,8 @@ def learn_in_child(kind, folder, n, max_steps):
         )
     except Steps.Enough:
         figures["steps"] = max_steps
-    figures.update(fit_seconds=time.perf_counter() - start, peak_mb=peak_mb())
+    figures.update(fit_seconds=time.perf_counter() - start, peak_mb=peak_memory())
     print(json.dumps(figures))
-
-
-def peak_mb():
-    # Not ru_maxrss, which a process starts with at its parent's value.
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
 
 
 def measure(arguments):

@@ -44,6 +44,18 @@ def write_result(name, result, path=None):
     print(text)
 
 
+def peak_memory():
+    """Peak resident memory of this process in megabytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux, ru_maxrss begins with the parent's peak
+        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    import resource  # Windows has none
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
 def _git(*arguments):
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else None

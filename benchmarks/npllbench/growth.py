@@ -5,12 +5,11 @@ Every fit has a process of its own, so that its peak memory is not that of an ea
 
 import csv
 import multiprocessing
-import resource
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from reporting import peak_memory
 
 from .methods import get_methods
 from .runner import load_torch
@@ -64,23 +63,13 @@ def _fit(sender, method, n, C, d, epochs):
         }
         estimator = get_methods([method])[0].build(schedule, 0)
         load_torch()  # its own memory and its first step are not the method's
-        before = _peak_memory()
+        before = peak_memory()
         start = time.perf_counter()
         estimator.fit(labels)
         seconds = time.perf_counter() - start
-        sender.send((seconds, _peak_memory() - before, "ok"))
+        sender.send((seconds, peak_memory() - before, "ok"))
     except Exception as error:  # the caller writes it into the row
         sender.send((None, None, " ".join(f"{type(error).__name__}: {error}".split())[:300]))
-
-
-def _peak_memory():
-    """Peak resident memory of this process in megabytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux, ru_maxrss begins with the parent's peak
-        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def run_growth(output, methods=METHODS, axes=None, *, epochs=2, timeout=600, report=print):
