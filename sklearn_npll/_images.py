@@ -253,7 +253,7 @@ def fetch_samples(samples, rows):
         if isinstance(rows, range) and rows.step == 1:
             rows = slice(rows.start, rows.stop)
         batch = np.array(samples[rows])
-        _release_pages(samples)
+        release_pages(samples)
         return batch
     return [_fetch_one(samples, int(row)) for row in rows]
 
@@ -750,7 +750,7 @@ def _channels_last(item):
     return item
 
 
-def _release_pages(array):
+def release_pages(array):
     """Give back the pages of a memory map, which would otherwise all stay in memory once read."""
     while isinstance(array, np.ndarray):
         # Pages of a copy-on-write map may hold the only copy of a change.

@@ -10,6 +10,7 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 from sklearn.utils.multiclass import check_classification_targets
 
 from ._compat import validate_data
+from ._evidence import as_dense
 from ._images import check_collection, is_image_data
 from ._messages import did_you_mean, name_rows
 from ._partial_labels import PartialLabels, _row_sizes
@@ -192,7 +193,7 @@ def _from_partial_labels(data, labels, sparse):
         candidates = labels.tocsr()
     else:
         candidates = np.require(labels.toarray(), requirements="CW")
-        scores = scores.toarray() if sp.issparse(scores) else scores
+        scores = as_dense(scores)
     return Problem(data, labels.classes, candidates, known, scores, labels.votes)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 
+from ._evidence import as_dense
 from ._files import atomic_write
 from ._messages import did_you_mean, name_rows
 from ._rules import candidates_from_scores, union_candidates
@@ -397,8 +398,7 @@ class PartialLabels:
         candidates : ndarray of bool of shape (n_samples, n_classes)
             The candidates.
         """
-        candidates = self.candidates
-        return candidates.toarray() if sp.issparse(candidates) else candidates
+        return as_dense(self.candidates)
 
     def tocsr(self):
         """Return the candidates as a sparse array.

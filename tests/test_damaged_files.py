@@ -209,14 +209,14 @@ def test_no_bit_of_a_checkpoint_is_believed(tmp_path):
         {"module": {"w": torch.arange(12.0)}, "history": [{"a": 1}]},
     )
     assert save_checkpoint(state, path) is None
-    loaded = load_checkpoint(path, "cpu")
+    loaded = load_checkpoint(path)
     assert loaded["history"] == state["history"]
     assert torch.equal(loaded["module"]["w"], state["module"]["w"])
     content = path.read_bytes()
     for damaged in flipped(content, 40, np.random.default_rng(0)):
         path.write_bytes(damaged)
         with pytest.warns(UserWarning, match="state.pt cannot be read.*damaged"):
-            assert load_checkpoint(path, "cpu") is None
+            assert load_checkpoint(path) is None
 
 
 def test_no_bit_of_saved_labels_is_believed(tmp_path):

@@ -47,7 +47,7 @@ def check_whole(path):
     elif path.suffix == ".pt":
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert load_checkpoint(path, "cpu")["history"]
+            assert load_checkpoint(path)["history"]
     else:
         assert path.name == "labels.npz"
         data = PartialLabels.load(path).data

@@ -222,7 +222,7 @@ def test_a_fit_gives_back_the_pages_of_a_memory_map(tmp_path, monkeypatch):
     np.save(tmp_path / "images.npy", PIXELS)
     X = np.load(tmp_path / "images.npy", mmap_mode="r")
     released = []
-    monkeypatch.setattr("sklearn_npll._neural._views._release_pages", released.append)
+    monkeypatch.setattr("sklearn_npll._neural._views.release_pages", released.append)
     clf = classifier(max_epochs=1).fit(X, candidates())
     assert released
     assert all(isinstance(images, np.memmap) for images in released)

@@ -23,11 +23,11 @@ from .._device import GENERATOR_LOCK
 from .._evidence import largest_columns
 from .._files import make_folder
 from .._images import (
-    _release_pages,
     check_collection,
     check_not_empty,
     is_image_data,
     read_images,
+    release_pages,
 )
 from .._inputs import check_magnitude, check_problem, encode_target, forget_features
 from .._partial_labels import PartialLabels
@@ -366,7 +366,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             key = self._checkpoint_key(data_key, training.prior, eval_key, seed, previous)
             checkpoint = Path(self.checkpoint_dir, f"{type(self).__name__}-{key}.pt")
             # other hosts need see neither the file nor the devices it was saved from
-            state = load_checkpoint(checkpoint, "cpu") if processes.is_main else None
+            state = load_checkpoint(checkpoint) if processes.is_main else None
             state = processes.from_main(state)
         if state is not None:
             net.load_training_state(state, training)
@@ -781,7 +781,7 @@ def _some_images(data):
     parts = []
     for start in range(0, len(data), 64 * step):
         parts.append(np.array(data[start : start + 64 * step : step]))
-        _release_pages(data)
+        release_pages(data)
     return np.concatenate(parts)
 
 

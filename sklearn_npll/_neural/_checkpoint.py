@@ -82,14 +82,14 @@ def save_checkpoint(state, path):
     return None
 
 
-def load_checkpoint(path, device):
-    """Read a training state; None if there is none, or, with a warning, if it cannot be used."""
+def load_checkpoint(path):
+    """Read a training state to the CPU; None if there is none, or it cannot be used: a warning."""
     try:
         content = memoryview(path.read_bytes())
         content, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
         if _digest(content) != digest:
             raise ValueError("the file is damaged")
-        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
     except pickle.UnpicklingError:  # whose message tells how to run it nevertheless

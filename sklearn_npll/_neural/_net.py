@@ -449,10 +449,8 @@ class EpochNet(NeuralNet):
     def __setstate__(self, state):
         weights = {k: torch.from_numpy(np.array(v)) for k, v in state["weights"].items()}
         statistics = {name: weights[f"networks.0.{name}"] for name in ("mean", "scale")}
-        with (
-            GENERATOR_LOCK,
-            torch.random.fork_rng([]),
-        ):  # the weights are drawn before they are loaded
+        # the weights are drawn before they are loaded
+        with GENERATOR_LOCK, torch.random.fork_rng([]):
             module = NetworkEnsemble(**state["network"], **statistics, projection_dim=None)
         module.load_state_dict(weights)
         self._set_module(state, module)

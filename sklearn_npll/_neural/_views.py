@@ -8,7 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .._images import _release_pages
+from .._images import release_pages
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 STRONG_OPERATIONS = (
@@ -213,7 +213,7 @@ class ImageViews:
         if isinstance(rows, torch.Tensor):
             rows = rows.cpu().numpy()
         batch = torch.from_numpy(self.images[rows]).to(self.device)
-        _release_pages(self.images)
+        release_pages(self.images)
         return batch.permute(0, 3, 1, 2).contiguous()
 
     def plain(self, rows):
