@@ -19,25 +19,25 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels
-from sklearn_npll.baselines import _classic
-from sklearn_npll.baselines._classic import (
+from sklearn_npll.baselines import (
     CLPLClassifier,
     IPALClassifier,
     PLKNeighborsClassifier,
     PLSVMClassifier,
     SUREClassifier,
-    clpl_objective,
+    _ipal,
+)
+from sklearn_npll.baselines._classic import restrict
+from sklearn_npll.baselines._clpl import clpl_objective
+from sklearn_npll.baselines._ipal import (
     correct_class_mass,
     explained_by_class,
     ipal_weights,
-    pl_knn_votes,
-    pl_svm_margin,
-    pl_svm_step,
-    project_simplex,
     propagate,
-    restrict,
-    sure_assign,
 )
+from sklearn_npll.baselines._pl_knn import pl_knn_votes
+from sklearn_npll.baselines._pl_svm import pl_svm_margin, pl_svm_step
+from sklearn_npll.baselines._sure import project_simplex, sure_assign
 
 ESTIMATORS = [
     PLKNeighborsClassifier(),
@@ -113,7 +113,7 @@ def test_weights_where_scipy_gives_up(monkeypatch):
     def cycles(A, b, maxiter):
         raise RuntimeError
 
-    monkeypatch.setattr(_classic, "nnls", cycles)
+    monkeypatch.setattr(_ipal, "nnls", cycles)
     data = np.array([[1.0, 0], [0, 2]])
     assert_allclose(ipal_weights(np.array([[0.5, 1]]), np.array([[0, 1]]), data), [[0.5, 0.5]])
 
