@@ -15,6 +15,7 @@ from sklearn_npll._rules import candidates_from_scores
 from sklearn_npll.annotators import _agreement, _conformal, _refinement
 from sklearn_npll.baselines import _classic, _ipal, _pl_knn, _sure
 from sklearn_npll.baselines import _rules as rivals
+from sklearn_npll.baselines._rules import _candidates
 from sklearn_npll.coreg import _division, _losses, _options
 from sklearn_npll.detection import _deft_losses as deft
 from sklearn_npll.detection import _rules as detection
@@ -227,7 +228,7 @@ BOUNDED = {
         0,
         2,
     ),
-    "log_complement": (lambda: rivals._log_complement(L).exp(), 0, 1),
+    "log_complement": (lambda: _candidates._log_complement(L).exp(), 0, 1),
     "candidate_mass": (lambda: detection.candidate_mass(PROBA, CANDIDATES), 0, 1),
     "candidate_loss": (lambda: detection.candidate_loss(PROBA, CANDIDATES), 0, 18.5),
     "consistency": (lambda: detection.consistency(PROBA, CANDIDATES), 0, 1),
