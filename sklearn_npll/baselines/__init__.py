@@ -14,14 +14,13 @@ from ._noisy_label import (
     GCEClassifier,
     SCEClassifier,
 )
+from ._noisy_partial_label import FREDISClassifier, POPClassifier
 from ._partial_label import (
     ABSClassifier,
     CAVLClassifier,
     CCClassifier,
     CRDPLLClassifier,
-    FREDISClassifier,
     LWSClassifier,
-    POPClassifier,
     PRODENClassifier,
 )
 from ._pl_knn import PLKNeighborsClassifier
