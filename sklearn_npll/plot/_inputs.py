@@ -1,0 +1,29 @@
+"""What displays are made from: fitted estimators, their rows, true classes."""
+
+from sklearn.pipeline import Pipeline
+
+
+def _best(estimator):
+    """The fitted estimator of a search, or the estimator itself."""
+    return getattr(estimator, "best_estimator_", estimator)
+
+
+def _learner(estimator):
+    estimator = _best(estimator)
+    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+
+
+def _check_rows_of_fit(labels, clean_probability):
+    if len(labels) != len(clean_probability):
+        raise ValueError(
+            f"labels has {len(labels)} rows but the estimator was fitted on"
+            f" {len(clean_probability)}; pass the ones it was fitted on."
+        )
+
+
+def _encode_some(labels, y):
+    """Codes of the true classes, of which at least one is known."""
+    codes = labels.encode_labels(y)
+    if not (codes >= 0).any():
+        raise ValueError("No sample in y is labelled, so there is no truth to compare with.")
+    return codes
