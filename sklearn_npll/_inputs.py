@@ -13,7 +13,8 @@ from ._compat import validate_data
 from ._evidence import as_dense
 from ._images import check_collection, is_image_data
 from ._messages import did_you_mean, name_rows
-from ._partial_labels import PartialLabels, _row_sizes
+from ._partial_labels import PartialLabels
+from ._partial_labels._checks import _row_sizes
 from ._rules import union_candidates
 
 # Cells (n_samples * n_classes) from which on learners that can make no dense matrix: one of float32

@@ -17,7 +17,8 @@ from sklearn.metrics import get_scorer, make_scorer
 from sklearn.pipeline import Pipeline
 
 from ._messages import did_you_mean
-from ._partial_labels import PartialLabels, _take
+from ._partial_labels import PartialLabels
+from ._rows import _take
 from ._rules import _TOLERANCE, candidates_from_scores, check_rule
 from .metrics import approximated_accuracy, covering_rate
 

@@ -15,7 +15,8 @@ from .._compat import TagsMixin, fit_context, validate_data
 from .._evidence import largest_columns
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
 from .._inputs import forget_features
-from .._partial_labels import PartialLabels, _take
+from .._partial_labels import PartialLabels
+from .._rows import _take
 
 
 def only_rows(candidates, rows):

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import clone
 
 from .._compat import HasMethods, Interval, StrOptions
-from .._partial_labels import _take
+from .._rows import _take
 from .._rules import _TOLERANCE
 from ._base import MetaPartialAnnotator, encode_labels, sets_where
 from ._members import (

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from .._images import as_samples, fetch_samples, is_image_data, n_images, sample_key
-from .._partial_labels import _take
+from .._rows import _take
 from ._base import BasePartialAnnotator
 from ._chat_backends import ChatBackend, FunctionChat, Settings
 from ._plan import PromptedModel

@@ -15,7 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from .._compat import HasMethods, Interval, validate_parameter_constraints
 from .._images import ImageReadError, check_collection
 from .._messages import did_you_mean
-from .._partial_labels import PartialLabels, _length, _npz, _take
+from .._partial_labels import PartialLabels
+from .._partial_labels._file import _npz
+from .._rows import _length, _take
 from .._rules import BATCH_RULES
 from ._chat_backends import ChatError
 from ._fingerprint import as_paths, describe, fingerprint, samples_key

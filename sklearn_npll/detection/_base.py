@@ -20,7 +20,8 @@ from .._inputs import (
     is_unlabelled,
 )
 from .._messages import did_you_mean
-from .._partial_labels import PartialLabels, _take
+from .._partial_labels import PartialLabels
+from .._rows import _take
 from ._rules import candidate_mass
 
 

@@ -13,7 +13,8 @@ from .._candidate_rows import weight_name
 from .._compat import HasMethods, Interval, StrOptions, fit_context
 from .._images import check_collection, check_not_empty, is_image_data
 from .._inputs import check_features, check_problem, forget_features
-from .._partial_labels import PartialLabels, _take
+from .._partial_labels import PartialLabels
+from .._rows import _take
 from .._scoring import ScoreMixin
 from ..baselines._adapters import estimator_has_predict_proba
 from ._base import check_among

@@ -8,13 +8,23 @@ import numpy as np
 from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 
-from ._evidence import as_dense
-from ._files import atomic_write
-from ._messages import did_you_mean, name_rows
-from ._rules import candidates_from_scores, union_candidates
-
-# From this many classes on, candidates are stored as CSR: a few indices a row instead of C bytes.
-_SPARSE_FROM = 64
+from .._evidence import as_dense
+from .._files import atomic_write
+from .._messages import did_you_mean, name_rows
+from .._rows import _join, _length, _take
+from .._rules import candidates_from_scores, union_candidates
+from ._checks import (
+    _SPARSE_FROM,
+    _as_matrix,
+    _check_candidates,
+    _check_classes,
+    _check_scores,
+    _check_shape,
+    _default_classes,
+    _row_sizes,
+)
+from ._file import _are_counts, _npz
+from ._measures import _mean, _Summary
 
 
 class PartialLabels:
@@ -846,132 +856,6 @@ class PartialLabels:
         return cls(data, arrays["classes"], candidates, **parts)
 
 
-class _Summary(dict):
-    """A dict that prints as a table."""
-
-    def __repr__(self):
-        width = max(map(len, self))
-        return "\n".join(
-            f"{key:<{width}}  {value if value is None else format(value, '.4g')}"
-            for key, value in self.items()
-        )
-
-
-def _mean(values):
-    return float(np.mean(values)) if len(values) else float("nan")
-
-
-def _check_classes(classes):
-    classes = np.asarray(classes)
-    if classes.dtype.kind == "O":
-        classes = np.array(classes.tolist())
-    if classes.ndim != 1 or not len(classes) or classes.dtype.kind not in "USiufb":
-        raise ValueError(
-            "classes must be a list of names or numbers, one for each column; got dtype"
-            f" {classes.dtype} and shape {classes.shape}."
-        )
-    names, counts = np.unique(classes, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(f"class {names[counts > 1].tolist()[0]!r} is given more than once.")
-    if -1 in classes.tolist() or "-1" in classes.tolist():
-        raise ValueError("-1 cannot be a class; it stands for an unlabelled row.")
-    return classes
-
-
-def _default_classes(classes, candidates):
-    return np.arange(candidates.shape[1]) if classes is None else classes
-
-
-def _as_matrix(candidates):
-    try:
-        matrix = np.asarray(candidates)
-    except ValueError:  # a ragged list
-        matrix = np.empty(0)
-    if matrix.ndim != 2:
-        raise ValueError(
-            "candidates must be a matrix of shape (n_samples, n_classes) of zeros and ones. For a"
-            " list of sets of class names use PartialLabels.from_sets (or scikit-learn's"
-            " MultiLabelBinarizer)."
-        )
-    return matrix
-
-
-def _check_candidates(candidates, shape):
-    """Validated candidates: dense for few classes, CSR for many; bool in both cases."""
-    if sp.issparse(candidates):
-        candidates = sp.csr_array(candidates, copy=True)  # cleaned below, in place
-    else:
-        candidates = _as_matrix(candidates)
-    _check_shape(candidates, "candidates", shape)
-    if candidates.dtype != bool:
-        values = candidates.data if sp.issparse(candidates) else candidates
-        wrong = (values != 0) & (values != 1)
-        if wrong.any():
-            if sp.issparse(candidates):
-                position = np.argmax(wrong)
-                row = np.searchsorted(candidates.indptr, position, side="right") - 1
-                value = values[position]
-            else:
-                row, column = np.argwhere(wrong)[0]
-                value = values[row, column]
-            raise ValueError(
-                f"candidates has the value {value} in row {row}; each must be 0 or 1. For"
-                " probabilities use PartialLabels.from_scores, which applies a candidate rule."
-            )
-    sparse = shape[1] >= _SPARSE_FROM
-    if sp.issparse(candidates):
-        candidates = candidates.astype(bool, copy=False)
-        candidates.sum_duplicates()
-        candidates.eliminate_zeros()
-        candidates = candidates if sparse else candidates.toarray()
-    else:
-        candidates = candidates.astype(bool, copy=False)
-        candidates = sp.csr_array(candidates) if sparse else candidates
-    empty = _row_sizes(candidates) == 0
-    if empty.any():
-        raise ValueError(
-            f"{name_rows(empty)} of candidates have no candidate class. Every sample needs at least"
-            " one; if nothing is known of its label, make all classes candidates."
-        )
-    return candidates
-
-
-def _check_scores(scores, shape):
-    """Validated scores of float32: a CSR array without zeros if they are sparse, else dense."""
-    if not sp.issparse(scores):
-        scores = np.asarray(scores, dtype=np.float32)
-        _check_shape(scores, "scores", shape)
-        # not entry by entry, which would take a second matrix
-        wrong = ~(np.isfinite(scores.min(axis=1)) & np.isfinite(scores.max(axis=1)))
-    else:
-        scores = sp.csr_array(scores, dtype=np.float32, copy=True)  # cleaned below, in place
-        _check_shape(scores, "scores", shape)
-        scores.sum_duplicates()
-        scores.eliminate_zeros()
-        rows = np.repeat(np.arange(shape[0]), np.diff(scores.indptr))
-        wrong = np.bincount(rows[~np.isfinite(scores.data)], minlength=shape[0]) > 0
-        negative = np.flatnonzero(scores.data < 0)
-        if len(negative):
-            raise ValueError(
-                f"scores has the value {scores.data[negative[0]]:.3g} in row {rows[negative[0]]}."
-                " Sparse scores must not be negative, as classes that are not stored have the score"
-                " 0; use probabilities."
-            )
-    if wrong.any():
-        raise ValueError(f"scores contain NaN or infinity in {name_rows(wrong)}.")
-    return scores
-
-
-def _check_shape(array, name, shape):
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
-
-
-def _row_sizes(candidates):
-    """Number of candidates in each row of a dense or clean CSR matrix."""
-    return np.diff(candidates.indptr) if sp.issparse(candidates) else candidates.sum(axis=1)
-
-
 def _check_rows(key, n_samples):
     """A row selection as a slice or an array of non-negative integers."""
     if isinstance(key, slice) and (key.step or 1) > 0:
@@ -994,76 +878,8 @@ def _check_rows(key, n_samples):
     return np.where(rows < 0, rows + n_samples, rows)
 
 
-def _length(data, name):
-    shape = getattr(data, "shape", None)
-    try:
-        return shape[0] if shape is not None else len(data)
-    except (TypeError, IndexError):
-        raise TypeError(
-            f"{name} of type {type(data).__name__} has no length; it must be an array, a list or"
-            " a dataset with a length and items."
-        ) from None
-
-
-def _is_array(data):
-    return sp.issparse(data) or hasattr(data, "__array__")
-
-
-def _take(data, rows):
-    """The given rows, a slice or integers, of samples of any accepted kind."""
-    if data is None:
-        return None
-    if hasattr(data, "iloc"):
-        return data.iloc[rows]
-    if _is_array(data):
-        return data[rows]
-    if isinstance(data, (list, tuple)):
-        return data[rows] if isinstance(rows, slice) else [data[row] for row in rows]
-    if isinstance(rows, slice):
-        rows = np.arange(len(data))[rows]
-    if hasattr(data, "select"):  # a Hugging Face dataset
-        return data.select(rows)
-    from torch.utils.data import Subset
-
-    return Subset(data, rows.tolist())
-
-
 def _alike(scores):
     """Make scores of several containers sparse if some of them are."""
     if any(map(sp.issparse, scores)) and all(part is not None for part in scores):
         return [sp.csr_array(part) for part in scores]
     return scores
-
-
-def _join(parts):
-    """Samples or arrays of the same kind one after another; None if any is None."""
-    if any(part is None for part in parts):
-        return None
-    if all(isinstance(part, list) for part in parts):
-        return [sample for part in parts for sample in part]
-    if all(hasattr(part, "iloc") for part in parts):
-        import pandas as pd
-
-        return pd.concat(parts)
-    if all(sp.issparse(part) for part in parts):
-        return sp.vstack(parts, format="csr")
-    if all(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate(parts)
-    if any(isinstance(part, list) or _is_array(part) for part in parts):
-        kinds = ", ".join(sorted({type(part).__name__ for part in parts}))
-        raise ValueError(f"Samples of different kinds cannot be joined: {kinds}.")
-    from torch.utils.data import ConcatDataset
-
-    return ConcatDataset(parts)
-
-
-def _are_counts(values, largest):
-    """Whether an array of one dimension holds integers from 0 to the largest."""
-    if values.ndim != 1 or values.dtype.kind not in "iu":
-        return False
-    return not len(values) or bool(values.min() >= 0 and values.max() <= largest)
-
-
-def _npz(path):
-    path = os.fspath(path)
-    return path if path.endswith(".npz") else path + ".npz"
