@@ -14,7 +14,7 @@ from ._evidence import as_dense
 from ._images import check_collection, is_image_data
 from ._messages import did_you_mean, name_rows
 from ._partial_labels import PartialLabels
-from ._partial_labels._checks import _row_sizes
+from ._partial_labels._checks import row_sizes
 from ._rules import union_candidates
 
 # Cells (n_samples * n_classes) from which on learners that can make no dense matrix: one of float32
@@ -54,7 +54,7 @@ class Problem:
     @property
     def labelled(self):
         """ndarray of bool of shape (n_samples,): Rows of which not every class is a candidate."""
-        return _row_sizes(self.candidates) < self.candidates.shape[1]
+        return row_sizes(self.candidates) < self.candidates.shape[1]
 
     def labels(self, data):
         """Return a `PartialLabels` with these labels and the given samples, or None."""

@@ -4,7 +4,23 @@ import numpy as np
 from scipy import sparse as sp
 
 
-def _length(data, name):
+def length(data, name):
+    """Count samples; an error calls them by a name.
+
+    Parameters
+    ----------
+    data : indexable
+    name : str
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        If they have no length.
+    """
     shape = getattr(data, "shape", None)
     try:
         return shape[0] if shape is not None else len(data)
@@ -19,8 +35,21 @@ def _is_array(data):
     return sp.issparse(data) or hasattr(data, "__array__")
 
 
-def _take(data, rows):
-    """The given rows, a slice or integers, of samples of any accepted kind."""
+def take(data, rows):
+    """Take rows out of samples.
+
+    Parameters
+    ----------
+    data : indexable or None
+        An array, a sparse matrix, a pandas object, a list, or a torch or Hugging Face dataset.
+    rows : slice or ndarray of int
+        Not negative.
+
+    Returns
+    -------
+    indexable or None
+        Of the same kind; a tuple becomes a list and a torch dataset a subset.
+    """
     if data is None:
         return None
     if hasattr(data, "iloc"):
@@ -38,8 +67,23 @@ def _take(data, rows):
     return Subset(data, rows.tolist())
 
 
-def _join(parts):
-    """Samples or arrays of the same kind one after another; None if any is None."""
+def join(parts):
+    """Join samples of the same kind one after another.
+
+    Parameters
+    ----------
+    parts : list of indexable or None
+
+    Returns
+    -------
+    indexable or None
+        None if any part is None.
+
+    Raises
+    ------
+    ValueError
+        If the parts are of different kinds.
+    """
     if any(part is None for part in parts):
         return None
     if all(isinstance(part, list) for part in parts):

@@ -18,8 +18,8 @@ from sklearn.pipeline import Pipeline
 
 from ._messages import did_you_mean
 from ._partial_labels import PartialLabels
-from ._rows import _take
-from ._rules import _TOLERANCE, candidates_from_scores, check_rule
+from ._rows import take
+from ._rules import TOLERANCE, candidates_from_scores, check_rule
 from .metrics import approximated_accuracy, covering_rate
 
 __all__ = [
@@ -261,14 +261,14 @@ def _limits(scores, codes, rule):
     if rule == "cumulative":
         ordered = np.take_along_axis(scores, order, axis=1)
         before = (np.cumsum(ordered, axis=1) - ordered)[np.arange(len(scores)), rank]
-        return np.minimum(before + 2 * _TOLERANCE, 1)  # the sum before it must be passed
+        return np.minimum(before + 2 * TOLERANCE, 1)  # the sum before it must be passed
     limits = scores[np.arange(len(scores)), codes]
     if rule == "ratio":
         highest = scores.max(axis=1)
         limits = np.divide(limits, highest, out=np.ones_like(highest), where=highest > 0)
     else:
         limits = np.where(rank == 0, 1, limits)  # the most probable class is always a candidate
-    return np.maximum(limits, _TOLERANCE)  # the rules take no 0
+    return np.maximum(limits, TOLERANCE)  # the rules take no 0
 
 
 class _LabeledScorer:
@@ -291,7 +291,7 @@ class _LabeledScorer:
                 stacklevel=2,
             )
             return float("nan")
-        return self.scorer(estimator, _take(X, rows), np.array(y[rows].tolist()))
+        return self.scorer(estimator, take(X, rows), np.array(y[rows].tolist()))
 
 
 def _with_candidates(estimator, X, y):

@@ -6,10 +6,10 @@ from scipy import sparse as sp
 from .._messages import name_rows
 
 # From this many classes on, candidates are stored as CSR: a few indices a row instead of C bytes.
-_SPARSE_FROM = 64
+SPARSE_FROM_CLASSES = 64
 
 
-def _check_classes(classes):
+def check_class_names(classes):
     classes = np.asarray(classes)
     if classes.dtype.kind == "O":
         classes = np.array(classes.tolist())
@@ -26,11 +26,11 @@ def _check_classes(classes):
     return classes
 
 
-def _default_classes(classes, candidates):
+def default_classes(classes, candidates):
     return np.arange(candidates.shape[1]) if classes is None else classes
 
 
-def _as_matrix(candidates):
+def as_matrix(candidates):
     try:
         matrix = np.asarray(candidates)
     except ValueError:  # a ragged list
@@ -49,8 +49,8 @@ def _check_candidates(candidates, shape):
     if sp.issparse(candidates):
         candidates = sp.csr_array(candidates, copy=True)  # cleaned below, in place
     else:
-        candidates = _as_matrix(candidates)
-    _check_shape(candidates, "candidates", shape)
+        candidates = as_matrix(candidates)
+    check_shape(candidates, "candidates", shape)
     if candidates.dtype != bool:
         values = candidates.data if sp.issparse(candidates) else candidates
         wrong = (values != 0) & (values != 1)
@@ -66,7 +66,7 @@ def _check_candidates(candidates, shape):
                 f"candidates has the value {value} in row {row}; each must be 0 or 1. For"
                 " probabilities use PartialLabels.from_scores, which applies a candidate rule."
             )
-    sparse = shape[1] >= _SPARSE_FROM
+    sparse = shape[1] >= SPARSE_FROM_CLASSES
     if sp.issparse(candidates):
         candidates = candidates.astype(bool, copy=False)
         candidates.sum_duplicates()
@@ -75,7 +75,7 @@ def _check_candidates(candidates, shape):
     else:
         candidates = candidates.astype(bool, copy=False)
         candidates = sp.csr_array(candidates) if sparse else candidates
-    empty = _row_sizes(candidates) == 0
+    empty = row_sizes(candidates) == 0
     if empty.any():
         raise ValueError(
             f"{name_rows(empty)} of candidates have no candidate class. Every sample needs at least"
@@ -88,12 +88,12 @@ def _check_scores(scores, shape):
     """Validated scores of float32: a CSR array without zeros if they are sparse, else dense."""
     if not sp.issparse(scores):
         scores = np.asarray(scores, dtype=np.float32)
-        _check_shape(scores, "scores", shape)
+        check_shape(scores, "scores", shape)
         # not entry by entry, which would take a second matrix
         wrong = ~(np.isfinite(scores.min(axis=1)) & np.isfinite(scores.max(axis=1)))
     else:
         scores = sp.csr_array(scores, dtype=np.float32, copy=True)  # cleaned below, in place
-        _check_shape(scores, "scores", shape)
+        check_shape(scores, "scores", shape)
         scores.sum_duplicates()
         scores.eliminate_zeros()
         rows = np.repeat(np.arange(shape[0]), np.diff(scores.indptr))
@@ -110,11 +110,61 @@ def _check_scores(scores, shape):
     return scores
 
 
-def _check_shape(array, name, shape):
+def _check_votes(votes, shape):
+    """Validated votes of the smallest integer type."""
+    n_samples, n_classes = shape
+    votes = np.asarray(votes)
+    check_shape(votes, "votes", (n_samples, votes.shape[-1] if votes.ndim else 0))
+    if votes.size and not -1 <= votes.min() <= votes.max() < n_classes:
+        raise ValueError(
+            f"votes go from {votes.min()} to {votes.max()}; a vote is the index of a class, 0 to"
+            f" {n_classes - 1}, or -1."
+        )
+    return votes.astype(np.min_scalar_type(-n_classes), copy=False)
+
+
+def _check_known(known, candidates):
+    """Validated mask of rows, which have one candidate each."""
+    known = np.asarray(known, dtype=bool)
+    check_shape(known, "known", candidates.shape[:1])
+    wrong = known & (row_sizes(candidates) != 1)
+    if wrong.any():
+        raise ValueError(f"{name_rows(wrong)} known by a human must have exactly one candidate.")
+    return known
+
+
+def check_parts(shape, candidates, scores=None, votes=None, known=None):
+    """Return candidates, scores, votes and known rows as they are stored.
+
+    Parameters
+    ----------
+    shape : tuple of int (n_samples, n_classes)
+    candidates, scores, votes, known
+        As in `PartialLabels`.
+
+    Returns
+    -------
+    candidates, scores, votes, known
+
+    Raises
+    ------
+    ValueError
+        If a row has no candidate, a shape is wrong, or a value out of range.
+    """
+    candidates = _check_candidates(candidates, shape)
+    return (
+        candidates,
+        None if scores is None else _check_scores(scores, shape),
+        None if votes is None else _check_votes(votes, shape),
+        None if known is None else _check_known(known, candidates),
+    )
+
+
+def check_shape(array, name, shape):
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
 
 
-def _row_sizes(candidates):
+def row_sizes(candidates):
     """Number of candidates in each row of a dense or clean CSR matrix."""
     return np.diff(candidates.indptr) if sp.issparse(candidates) else candidates.sum(axis=1)

@@ -1,33 +1,19 @@
-"""The container that carries samples and their candidate labels through scikit-learn."""
-
-import numbers
-import os
-import warnings
+"""Partial labels: made from sets, scores or votes, joined and saved."""
 
 import numpy as np
 from scipy import sparse as sp
-from sklearn.exceptions import UndefinedMetricWarning
 
-from .._evidence import as_dense
 from .._files import atomic_write
-from .._messages import did_you_mean, name_rows
-from .._rows import _join, _length, _take
+from .._messages import did_you_mean
+from .._rows import join
 from .._rules import candidates_from_scores, union_candidates
-from ._checks import (
-    _SPARSE_FROM,
-    _as_matrix,
-    _check_candidates,
-    _check_classes,
-    _check_scores,
-    _check_shape,
-    _default_classes,
-    _row_sizes,
-)
-from ._file import _are_counts, _npz
-from ._measures import _mean, _Summary
+from ._array import CandidateArray
+from ._checks import SPARSE_FROM_CLASSES, as_matrix, check_class_names, default_classes
+from ._file import npz_path, read_parts, write_labels
+from ._measures import MeasuresMixin
 
 
-class PartialLabels:
+class PartialLabels(MeasuresMixin, CandidateArray):
     """Samples with a set of candidate labels each: an array-like of shape (n_samples, n_classes).
 
     scikit-learn sees a two-dimensional array of candidates and can count, split and pickle it.
@@ -112,37 +98,6 @@ class PartialLabels:
     0.6666666666666666
     """
 
-    ndim = 2
-    dtype = np.dtype(bool)
-
-    def __init__(
-        self, data, classes, candidates=None, *, scores=None, votes=None, known=None, plan=None
-    ):
-        self.classes = _check_classes(classes)
-        self._data = data
-        self._rows = None  # rows of _data still to be taken
-        self._plan = plan
-        if plan is None:
-            if candidates is None:
-                raise ValueError("PartialLabels needs candidates or a plan that finds them.")
-            self._n_samples = _length(candidates, "candidates")
-            self._set(candidates, scores, votes, known)
-        else:
-            if not callable(plan):
-                raise TypeError(f"plan must be callable as plan(data); got {type(plan).__name__}.")
-            if any(part is not None for part in (candidates, scores, votes, known)):
-                raise ValueError(
-                    "candidates, scores, votes and known come from the plan; give them or a plan."
-                )
-            if data is None:
-                raise ValueError("A plan needs data to find candidates for; data is None.")
-            self._n_samples = _length(data, "data")
-        if data is not None and _length(data, "data") != self._n_samples:
-            raise ValueError(
-                f"data has {_length(data, 'data')} samples but candidates has {self._n_samples}"
-                " rows; they must describe the same samples in the same order."
-            )
-
     @classmethod
     def from_candidates(cls, candidates, data=None, classes=None):
         """Make partial labels from a matrix of candidates.
@@ -173,8 +128,8 @@ class PartialLabels:
         PartialLabels(n_samples=2, n_classes=2, mean_set_size=1.50, data=None)
         """
         if not sp.issparse(candidates):
-            candidates = _as_matrix(candidates)
-        return cls(data, _default_classes(classes, candidates), candidates)
+            candidates = as_matrix(candidates)
+        return cls(data, default_classes(classes, candidates), candidates)
 
     @classmethod
     def from_csr(cls, candidates, data=None, classes=None):
@@ -259,7 +214,7 @@ class PartialLabels:
             if len({isinstance(name, str) for name in classes}) > 1:
                 raise ValueError("sets mix names and numbers; make all classes strings, or none.")
             classes = sorted(classes)
-        classes = _check_classes(classes)
+        classes = check_class_names(classes)
         codes = {name: code for code, name in enumerate(classes.tolist())}
         flat = (codes.get(name, -1) for names in sets for name in names)
         columns = np.fromiter(flat, dtype=np.int32, count=sizes.sum())
@@ -319,7 +274,7 @@ class PartialLabels:
                [1, 0, 0]])
         """
         candidates = candidates_from_scores(scores, rule, value)
-        return cls(data, _default_classes(classes, candidates), candidates, scores=scores)
+        return cls(data, default_classes(classes, candidates), candidates, scores=scores)
 
     @classmethod
     def from_votes(cls, votes, classes, data=None):
@@ -353,78 +308,10 @@ class PartialLabels:
         array([[1, 0, 1],
                [0, 1, 0]])
         """
-        classes = _check_classes(classes)
-        sparse = len(classes) >= _SPARSE_FROM
+        classes = check_class_names(classes)
+        sparse = len(classes) >= SPARSE_FROM_CLASSES
         candidates = union_candidates(votes, len(classes), sparse=sparse)
         return cls(data, classes, candidates, votes=votes)
-
-    @property
-    def shape(self):
-        """tuple of int: (n_samples, n_classes)."""
-        return self._n_samples, len(self.classes)
-
-    @property
-    def data(self):
-        """indexable of length n_samples or None: The samples."""
-        if self._rows is not None:
-            self._data = _take(self._data, self._rows)
-            self._rows = None
-        return self._data
-
-    @property
-    def is_materialized(self):
-        """bool: Whether the candidates are there, so that using them costs nothing."""
-        return self._plan is None
-
-    @property
-    def candidates(self):
-        """ndarray, or csr_array from 64 classes on, of bool: The candidates of each sample."""
-        self._materialize()
-        return self._candidates
-
-    @property
-    def scores(self):
-        """ndarray or csr_array of float32 (n_samples, n_classes), or None: Probabilities."""
-        self._materialize()
-        return self._scores
-
-    @property
-    def votes(self):
-        """ndarray of int of shape (n_samples, n_prompts) or None: Class chosen by each prompt."""
-        self._materialize()
-        return self._votes
-
-    @property
-    def known(self):
-        """ndarray of bool of shape (n_samples,) or None: Rows a human vouched for."""
-        self._materialize()
-        return self._known
-
-    def toarray(self):
-        """Return the candidates as a dense array.
-
-        Returns
-        -------
-        candidates : ndarray of bool of shape (n_samples, n_classes)
-            The candidates.
-        """
-        return as_dense(self.candidates)
-
-    def tocsr(self):
-        """Return the candidates as a sparse array.
-
-        Returns
-        -------
-        candidates : csr_array of bool of shape (n_samples, n_classes)
-            The candidates.
-        """
-        return sp.csr_array(self.candidates)
-
-    def __array__(self, dtype=None, copy=None):
-        return self.toarray().astype(dtype or bool, copy=bool(copy))
-
-    def __len__(self):
-        return self._n_samples
 
     def __repr__(self):
         size = f"{self.mean_set_size:.2f}" if self.is_materialized else "not annotated yet"
@@ -433,260 +320,6 @@ class PartialLabels:
             f"{type(self).__name__}(n_samples={len(self)}, n_classes={len(self.classes)},"
             f" mean_set_size={size}, data={kind})"
         )
-
-    def __getitem__(self, key):
-        """Select rows by a slice, integers or a mask; one integer gives that row's candidates."""
-        if isinstance(key, tuple):  # scikit-learn indexes arrays as X[key, ...]
-            if len(key) != 2 or key[1] is not Ellipsis:
-                raise IndexError("PartialLabels can only be indexed by row; its columns are fixed.")
-            key = key[0]
-        if isinstance(key, numbers.Integral) and not isinstance(key, (bool, np.bool_)):
-            self._materialize()  # or a loop over rows would call the plan for each
-            row = range(len(self))[key]
-            return self[row : row + 1].toarray()[0]
-        rows = _check_rows(key, len(self))
-        part = object.__new__(type(self))
-        vars(part).update(vars(self))
-        part._n_samples = len(range(len(self))[rows] if isinstance(rows, slice) else rows)
-        if self._rows is not None:
-            part._rows = self._rows[rows]
-        elif isinstance(rows, slice):
-            part._data = _take(self._data, rows)
-        else:
-            part._rows = rows
-        if self.is_materialized:
-            for name in ("_candidates", "_scores", "_votes", "_known"):
-                value = getattr(self, name)
-                setattr(part, name, None if value is None else value[rows])
-        return part
-
-    def __getstate__(self):
-        self._materialize()
-        return {**vars(self), "_data": self.data, "_rows": None}
-
-    def _materialize(self):
-        if self._plan is not None:
-            self._set(**self._plan(self.data))
-            self._plan = None
-
-    def _set(self, candidates, scores=None, votes=None, known=None):
-        n_samples, n_classes = self.shape
-        self._candidates = _check_candidates(candidates, self.shape)
-        if scores is not None:
-            scores = _check_scores(scores, self.shape)
-        if votes is not None:
-            votes = np.asarray(votes)
-            _check_shape(votes, "votes", (n_samples, votes.shape[-1] if votes.ndim else 0))
-            if votes.size and not -1 <= votes.min() <= votes.max() < n_classes:
-                raise ValueError(
-                    f"votes go from {votes.min()} to {votes.max()}; a vote is the index of a"
-                    f" class, 0 to {n_classes - 1}, or -1."
-                )
-            votes = votes.astype(np.min_scalar_type(-n_classes), copy=False)
-        if known is not None:
-            known = np.asarray(known, dtype=bool)
-            _check_shape(known, "known", (n_samples,))
-            wrong = known & (_row_sizes(self._candidates) != 1)
-            if wrong.any():
-                raise ValueError(
-                    f"{name_rows(wrong)} known by a human must have exactly one candidate."
-                )
-        self._scores, self._votes, self._known = scores, votes, known
-
-    @property
-    def set_sizes(self):
-        """ndarray of int of shape (n_samples,): Number of candidates of each sample."""
-        return _row_sizes(self.candidates)
-
-    @property
-    def mean_set_size(self):
-        """float: Mean number of candidates."""
-        return _mean(self.set_sizes)
-
-    @property
-    def agreement(self):
-        """float or None: Mean share of pairs of prompts that chose the same class.
-
-        Prompts that abstained are left out, and so are samples with fewer than two votes. None if
-        there are no such pairs at all.
-        """
-        votes = self.votes
-        if votes is None:
-            return None
-        equal, pairs = np.zeros(len(self)), np.zeros(len(self))
-        for lag in range(1, votes.shape[1]):
-            first, second = votes[:, lag:], votes[:, :-lag]
-            voted = (first >= 0) & (second >= 0)
-            pairs += voted.sum(axis=1)
-            equal += (voted & (first == second)).sum(axis=1)
-        return float(np.mean(equal[pairs > 0] / pairs[pairs > 0])) if pairs.any() else None
-
-    def encode_labels(self, y):
-        """Translate class names to the indices of their columns.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_samples,)
-            Name of a class for each sample; -1 where it is unlabelled.
-
-        Returns
-        -------
-        codes : ndarray of int of shape (n_samples,)
-            Indices of the classes; -1 where unlabelled.
-
-        Raises
-        ------
-        ValueError
-            If y has the wrong length or contains a name that is not a class.
-
-        Examples
-        --------
-        >>> from sklearn_npll import PartialLabels
-        >>> labels = PartialLabels.from_candidates([[1, 0], [1, 1]], classes=["cat", "dog"])
-        >>> labels.encode_labels(["dog", -1])
-        array([ 1, -1])
-        """
-        return self._encode_labels(y, "y")
-
-    def _encode_labels(self, y, name):
-        y = np.asarray(y)
-        if y.shape != (len(self),):
-            raise ValueError(
-                f"{name} has shape {y.shape}; it must hold one class for each of {len(self)}"
-                " samples."
-            )
-        codes = {-1: -1, "-1": -1, **{name: i for i, name in enumerate(self.classes.tolist())}}
-        encoded = np.fromiter((codes.get(name, -2) for name in y.tolist()), np.int64, len(y))
-        if (encoded == -2).any():
-            row = np.argmin(encoded)
-            hint = did_you_mean(y[row], self.classes)
-            if self.classes.dtype.kind == "U" and isinstance(y[row], numbers.Integral):
-                hint = " The classes are names: if "
-                hint += f"{name} holds their indices, pass classes[{name}]."
-            raise ValueError(
-                f"{name}[{row}] is {y[row : row + 1].tolist()[0]!r}, which is not a class.{hint}"
-            )
-        return encoded
-
-    def contains(self, y):
-        """Tell which samples have a given label among their candidates.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_samples,)
-            Name of a class for each sample; -1 where it is unlabelled.
-
-        Returns
-        -------
-        contained : ndarray of bool of shape (n_samples,)
-            Whether the label is a candidate; False where unlabelled.
-
-        Raises
-        ------
-        ValueError
-            If y has the wrong length or contains a name that is not a class.
-
-        Examples
-        --------
-        >>> from sklearn_npll import PartialLabels
-        >>> labels = PartialLabels.from_candidates([[1, 0], [1, 1]], classes=["cat", "dog"])
-        >>> labels.contains(["dog", "dog"])
-        array([False,  True])
-        """
-        codes = self.encode_labels(y)
-        rows = np.flatnonzero(codes >= 0)
-        if sp.issparse(self.candidates):
-            wanted = sp.csr_array((np.ones(len(rows), bool), (rows, codes[rows])), self.shape)
-            return _row_sizes(self.candidates.multiply(wanted).tocsr()) > 0
-        contained = np.zeros(len(self), dtype=bool)
-        contained[rows] = self.candidates[rows, codes[rows]]
-        return contained
-
-    def coverage(self, y):
-        """Return the share of labelled samples whose label is a candidate.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_samples,)
-            True class of each sample; -1 where it is unlabelled.
-
-        Returns
-        -------
-        coverage : float
-            The share, in [0, 1]; one minus it is the noise rate eta. NaN, with a warning, if no
-            sample is labelled.
-
-        Raises
-        ------
-        ValueError
-            If y has the wrong length or contains a name that is not a class.
-
-        Examples
-        --------
-        >>> from sklearn_npll import PartialLabels
-        >>> labels = PartialLabels.from_candidates([[1, 0], [1, 1]], classes=["cat", "dog"])
-        >>> labels.coverage(["dog", "dog"])
-        0.5
-        """
-        labelled = self.encode_labels(y) >= 0
-        if not labelled.any():
-            warnings.warn(
-                "No sample in y is labelled, so coverage is NaN.",
-                UndefinedMetricWarning,
-                stacklevel=2,
-            )
-            return float("nan")
-        return float(self.contains(y)[labelled].mean())
-
-    def summary(self, y=None):
-        """Describe the candidates in a few figures.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_samples,), default=None
-            True class of each sample, where known; -1 where it is unlabelled.
-
-        Returns
-        -------
-        summary : dict
-            Prints as a table. Keys: n_samples, n_classes, mean_set_size, single_share (rows with
-            one candidate), unlabelled_share (rows in which all classes are candidates),
-            agreement, n_known, and, with y, coverage and noise_rate.
-
-        Raises
-        ------
-        ValueError
-            If y has the wrong length or contains a name that is not a class.
-
-        Examples
-        --------
-        >>> from sklearn_npll import PartialLabels
-        >>> labels = PartialLabels.from_votes([[0, 0, 2], [1, 1, 1]], ["cat", "dog", "fox"])
-        >>> labels.summary(["cat", "cat"])
-        n_samples         2
-        n_classes         3
-        mean_set_size     1.5
-        single_share      0.5
-        unlabelled_share  0
-        agreement         0.6667
-        n_known           0
-        coverage          0.5
-        noise_rate        0.5
-        """
-        sizes = self.set_sizes
-        summary = _Summary(
-            n_samples=len(self),
-            n_classes=len(self.classes),
-            mean_set_size=self.mean_set_size,
-            single_share=_mean(sizes == 1),
-            unlabelled_share=_mean(sizes == len(self.classes)),
-            agreement=self.agreement,
-            n_known=0 if self.known is None else int(self.known.sum()),
-        )
-        if y is not None:
-            coverage = self.coverage(y)
-            summary.update(coverage=coverage, noise_rate=1 - coverage)
-        return summary
 
     @classmethod
     def concatenate(cls, parts):
@@ -731,11 +364,11 @@ class PartialLabels:
             )
         stack = sp.vstack if sp.issparse(parts[0].candidates) else np.concatenate
         return cls(
-            _join([part.data for part in parts]),
+            join([part.data for part in parts]),
             classes,
             stack([part.candidates for part in parts]),
-            scores=_join(_alike([part.scores for part in parts])),
-            votes=_join([part.votes for part in parts]),
+            scores=join(_alike([part.scores for part in parts])),
+            votes=join([part.votes for part in parts]),
             known=known,
         )
 
@@ -759,38 +392,8 @@ class PartialLabels:
         --------
         load : Read the file back.
         """
-        with atomic_write(_npz(path)) as file:
-            self._write(file)
-
-    def _write(self, file):
-        csr = self.tocsr()
-        arrays = {
-            "classes": self.classes,
-            "columns": csr.indices.astype(np.min_scalar_type(len(self.classes))),
-            "sizes": self.set_sizes,
-            "votes": self.votes,
-            "known": self.known,
-        }
-        if sp.issparse(self.scores):
-            arrays["score_values"] = self.scores.data
-            arrays["score_columns"] = self.scores.indices
-            arrays["score_starts"] = self.scores.indptr
-        else:
-            arrays["scores"] = self.scores
-        data = self.data
-        if isinstance(data, np.ndarray) and not data.dtype.hasobject:
-            arrays["data"] = data
-        elif isinstance(data, list) and all(isinstance(x, (str, os.PathLike)) for x in data):
-            arrays["data_list"] = np.array([os.fspath(x) for x in data], dtype=str)
-        elif data is not None:
-            warnings.warn(
-                f"The samples ({type(data).__name__}) cannot be written without pickle and are left"
-                " out; only an array or a list of paths can. After load, data is None.",
-                stacklevel=3,  # the caller of save
-            )
-        np.savez_compressed(
-            file, **{name: array for name, array in arrays.items() if array is not None}
-        )
+        with atomic_write(npz_path(path)) as file:
+            write_labels(file, self)
 
     @classmethod
     def load(cls, path):
@@ -823,59 +426,15 @@ class PartialLabels:
         ...     PartialLabels.load(os.path.join(folder, "labels"))
         PartialLabels(n_samples=2, n_classes=2, mean_set_size=1.50, data=list)
         """
-        with open(_npz(path), "rb") as file:
+        with open(npz_path(path), "rb") as file:
             try:
-                return cls._read(file)
+                return cls(**read_parts(file))
             # zipfile and NumPy raise anything on a damaged file
             except Exception as error:
                 raise ValueError(
-                    f"{_npz(path)} is no file that PartialLabels.save wrote, or is damaged:"
+                    f"{npz_path(path)} is no file that PartialLabels.save wrote, or is damaged:"
                     f" {type(error).__name__}: {error}"
                 ) from error
-
-    @classmethod
-    def _read(cls, file):
-        with np.load(file, allow_pickle=False) as arrays:
-            arrays = dict(arrays)
-        columns, sizes, n_classes = arrays["columns"], arrays["sizes"], len(arrays["classes"])
-        # SciPy trusts these, and would write to any place in memory.
-        if not (_are_counts(columns, n_classes - 1) and _are_counts(sizes, n_classes)):
-            raise ValueError("the candidates are out of range")
-        if sizes.sum() != len(columns):
-            raise ValueError(f"there are {len(columns)} candidates in place of {sizes.sum()}")
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        candidates = sp.csr_array(
-            (np.ones(len(columns), dtype=bool), columns.astype(np.int32), starts),
-            shape=(len(sizes), n_classes),
-        )
-        data = arrays["data_list"].tolist() if "data_list" in arrays else arrays.get("data")
-        parts = {name: arrays.get(name) for name in ("scores", "votes", "known")}
-        if "score_values" in arrays:
-            entries = (arrays[f"score_{name}"] for name in ("values", "columns", "starts"))
-            parts["scores"] = sp.csr_array(tuple(entries), shape=candidates.shape)
-        return cls(data, arrays["classes"], candidates, **parts)
-
-
-def _check_rows(key, n_samples):
-    """A row selection as a slice or an array of non-negative integers."""
-    if isinstance(key, slice) and (key.step or 1) > 0:
-        return key
-    # Tensors, for one, cannot be sliced backwards.
-    rows = np.arange(n_samples)[key] if isinstance(key, slice) else np.asarray(key)
-    if rows.dtype == bool:
-        _check_shape(rows, "The mask", (n_samples,))
-        return np.flatnonzero(rows)
-    if rows.size == 0:
-        rows = rows.astype(np.intp)
-    if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise IndexError(
-            "PartialLabels is indexed by a slice, integers or a mask of its rows; got"
-            f" {type(key).__name__}."
-        )
-    wrong = (rows < -n_samples) | (rows >= n_samples)
-    if wrong.any():
-        raise IndexError(f"row {rows[wrong][0]} is out of range for {n_samples} samples.")
-    return np.where(rows < 0, rows + n_samples, rows)
 
 
 def _alike(scores):
