@@ -114,7 +114,6 @@ NOUNS = {
     "Innerwear Vests": ["vest", "undershirt"],
     "Perfume and Body Mist": ["perfume", "body mist"],
 }
-BOOT_NOUNS = ["boot", "ankle boot", "bootie"]
 SHOE_TYPES = {"Casual Shoes", "Sports Shoes", "Formal Shoes", "Flats", "Heels"}
 
 FORMS = [

@@ -146,7 +146,7 @@ def run_suite(
         row = run_one(suite.name, run, task, schedule, passes, results.rows.values())
         clock.tick(results.append(row))
     if track == "tuned":
-        _choose(results, chosen, tasks, seeds, suite)
+        _choose(results, chosen, tasks, seeds)
     return list(results.rows.values())
 
 
@@ -317,7 +317,7 @@ def _agreement(estimator, method, labels):
     return rate, approximated_accuracy(proba, labels)
 
 
-def _choose(results, methods, tasks, seeds, suite):
+def _choose(results, methods, tasks, seeds):
     """Add the rows of the trials that the validation rows choose; of equal ones the first."""
     criteria = {
         "tuned-label-free": "val_approximated_accuracy",
