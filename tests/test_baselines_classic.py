@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels
+from sklearn_npll._distributions import project_simplex, restrict
 from sklearn_npll.baselines import (
     CLPLClassifier,
     IPALClassifier,
@@ -27,7 +28,6 @@ from sklearn_npll.baselines import (
     SUREClassifier,
     _ipal,
 )
-from sklearn_npll.baselines._classic import restrict
 from sklearn_npll.baselines._clpl import clpl_objective
 from sklearn_npll.baselines._ipal import (
     correct_class_mass,
@@ -37,7 +37,7 @@ from sklearn_npll.baselines._ipal import (
 )
 from sklearn_npll.baselines._pl_knn import pl_knn_votes
 from sklearn_npll.baselines._pl_svm import pl_svm_margin, pl_svm_step
-from sklearn_npll.baselines._sure import project_simplex, sure_assign
+from sklearn_npll.baselines._sure import sure_assign
 
 ESTIMATORS = [
     PLKNeighborsClassifier(),

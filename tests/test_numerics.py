@@ -10,10 +10,11 @@ import torch
 from torch.autograd import grad
 
 from sklearn_npll import _vote_models as votes_of
+from sklearn_npll._distributions import project_simplex, restrict
 from sklearn_npll._evidence import annotator_shares, majority_vote
 from sklearn_npll._rules import candidates_from_scores
 from sklearn_npll.annotators import _agreement, _conformal, _refinement
-from sklearn_npll.baselines import _classic, _ipal, _pl_knn, _sure
+from sklearn_npll.baselines import _ipal, _pl_knn, _sure
 from sklearn_npll.baselines import _rules as rivals
 from sklearn_npll.baselines._rules import _candidates
 from sklearn_npll.coreg import _division, _losses, _options
@@ -159,14 +160,12 @@ ON_CANDIDATES = {
     "consistent_confidence": lambda: rivals.consistent_confidence(
         torch.stack([L.log_softmax(1), ANY_PROBA.clamp(min=1e-30).log()]), S
     ),
-    "restrict": lambda: _classic.restrict(PROBA.astype(float), CANDIDATES),
-    "restrict, denormal": lambda: _classic.restrict(PROBA * np.float64(5e-324), CANDIDATES),
-    "project_simplex": lambda: _sure.project_simplex(LOGITS.astype(float), CANDIDATES),
+    "restrict": lambda: restrict(PROBA.astype(float), CANDIDATES),
+    "restrict, denormal": lambda: restrict(PROBA * np.float64(5e-324), CANDIDATES),
+    "project_simplex": lambda: project_simplex(LOGITS.astype(float), CANDIDATES),
     "sure_assign": lambda: _sure.sure_assign(LOGITS, CANDIDATES, 0.3),
     "sure_assign, all reward": lambda: _sure.sure_assign(PROBA, CANDIDATES, 1e30),
-    "correct_class_mass": lambda: _ipal.correct_class_mass(
-        _classic.restrict(PROBA, CANDIDATES), CANDIDATES
-    ),
+    "correct_class_mass": lambda: _ipal.correct_class_mass(restrict(PROBA, CANDIDATES), CANDIDATES),
     "target_weights": lambda: deft.target_weights(L, S, torch.ones(N, dtype=torch.bool)),
 }
 DISTRIBUTIONS = {

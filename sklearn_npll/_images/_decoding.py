@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ._error import ImageReadError
-from ._samples import _is_tensor
+from ._samples import is_tensor
 
 _PROGRAMS = ("EPS", "WMF")  # formats that Pillow hands to another program to draw
 _LARGE = 2**24  # pixels
@@ -198,7 +198,7 @@ def _convert(image):
 
 
 def _channels_last(item):
-    if _is_tensor(item):
+    if is_tensor(item):
         item = item.detach().cpu()
         if item.ndim == 3 and item.shape[0] in (1, 3, 4):  # torch's convention
             item = item.permute(1, 2, 0)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ._decoding import array_to_pil, decode_sample, to_uint8
 from ._error import ImageReadError
-from ._samples import _fetch_one, as_samples, fetch_samples, n_images, n_reading_threads
+from ._samples import as_samples, fetch_one, fetch_samples, n_images, n_reading_threads
 
 _MODES = {1: "L", 3: "RGB"}
 
@@ -191,4 +191,4 @@ def _each_image(samples, rows, mode):
         batch = to_uint8(fetch_samples(samples, rows), rows)
         yield from (array_to_pil(image, mode) for image in batch)
     else:
-        yield from (decode_sample(_fetch_one(samples, int(row)), row, mode) for row in rows)
+        yield from (decode_sample(fetch_one(samples, int(row)), row, mode) for row in rows)

@@ -39,7 +39,7 @@ def is_image_data(X):
     """
     ndim = getattr(X, "ndim", None)
     if ndim is not None and ndim != 1:
-        return ndim in (3, 4) and (_is_tensor(X) or X.dtype.kind in "buif")
+        return ndim in (3, 4) and (is_tensor(X) or X.dtype.kind in "buif")
     if isinstance(X, (str, bytes, dict)) or not hasattr(X, "__getitem__"):
         return False
     if ndim is None and not isinstance(X, (list, tuple)):
@@ -163,7 +163,7 @@ def as_samples(X):
     ValueError: Images of shape (n, H, W, channels) need 1, 3 or 4 channels, got shape \
 (2, 3, 32, 32). The channels seem to come first: pass X.transpose(0, 2, 3, 1).
     """
-    if _is_tensor(X):
+    if is_tensor(X):
         X = X.detach().cpu()
         X = (X.permute(0, 2, 3, 1) if X.ndim == 4 else X).numpy()
     if hasattr(X, "iloc"):
@@ -215,7 +215,7 @@ def fetch_samples(samples, rows):
         batch = np.array(samples[rows])
         release_pages(samples)
         return batch
-    return [_fetch_one(samples, int(row)) for row in rows]
+    return [fetch_one(samples, int(row)) for row in rows]
 
 
 def n_reading_threads(samples):
@@ -241,7 +241,7 @@ def n_reading_threads(samples):
     return min(8, joblib.cpu_count()) if isinstance(samples, (list, tuple)) else 1
 
 
-def _fetch_one(samples, row):
+def fetch_one(samples, row):
     try:
         return _image_of(samples[row])
     except Exception as error:  # a dataset reads files here, and raises as decoders do
@@ -265,7 +265,7 @@ def _image_of(sample):
     return np.asarray(sample) if isinstance(sample, list) else sample
 
 
-def _is_tensor(X):
+def is_tensor(X):
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(X, torch.Tensor)
 

@@ -15,8 +15,7 @@ from .._compat import TagsMixin, fit_context, validate_data
 from .._evidence import largest_columns
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
 from .._inputs import forget_features
-from .._partial_labels import PartialLabels
-from .._partial_labels._measures import encode_labels
+from .._partial_labels import PartialLabels, encode_labels
 from .._rows import length, take
 
 

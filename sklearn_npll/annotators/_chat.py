@@ -21,7 +21,7 @@ from .._images import (
     is_image_data,
     n_images,
 )
-from .._partial_labels._measures import encode_labels
+from .._partial_labels import encode_labels
 from .._rows import length
 from ._answers import EmbeddingMatcher, index_names, parse_answer, vote_and_score
 from ._base import BasePartialAnnotator, trust_labels

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import clone
 
 from .._compat import HasMethods, Interval, StrOptions
-from .._partial_labels._measures import encode_labels
+from .._partial_labels import encode_labels
 from .._rows import length, take
 from .._rules import TOLERANCE
 from ._base import MetaPartialAnnotator, sets_where

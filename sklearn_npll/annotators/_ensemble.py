@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from .._compat import BaseComposition, HasMethods, Interval, StrOptions
-from .._partial_labels._measures import encode_labels
+from .._partial_labels import encode_labels
 from .._rows import length
 from .._rules import candidates_from_scores, check_rule, check_rule_value
 from ._agreement import agreement_weights

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._files import atomic_write
-from .._partial_labels._file import write_labels
+from .._partial_labels import write_labels
 from ._fingerprint import first_difference, samples_key
 
 MANIFEST = "manifest.json"  # of a folder

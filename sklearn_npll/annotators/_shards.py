@@ -15,8 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._compat import HasMethods, Interval, validate_parameter_constraints
 from .._images import ImageReadError, check_collection
 from .._messages import did_you_mean
-from .._partial_labels import PartialLabels
-from .._partial_labels._file import npz_path
+from .._partial_labels import PartialLabels, npz_path
 from .._rows import length, take
 from .._rules import BATCH_RULES
 from ._chat_backends import ChatError

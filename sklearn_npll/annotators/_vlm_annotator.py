@@ -8,7 +8,7 @@ import numpy as np
 
 from .._compat import Interval, StrOptions
 from .._images import is_image_data
-from .._partial_labels._measures import encode_labels
+from .._partial_labels import encode_labels
 from .._rows import length
 from .._rules import check_rule_value
 from ._base import BasePartialAnnotator

@@ -7,12 +7,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, StrOptions, fit_context
+from .._distributions import restrict
 from .._evidence import annotator_shares, as_dense
 from .._inputs import check_features, check_problem
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from ._aggregation import best_labels
-from ._classic import restrict
 
 
 def unanimous_labels(candidates):

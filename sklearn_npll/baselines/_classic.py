@@ -16,27 +16,7 @@ from .._scoring import ScoreMixin
 LARGEST_FEATURE = 1e100  # squares of more, summed, might leave double precision
 
 
-def restrict(distributions, candidates):
-    """Restrict distributions to the candidates.
-
-    Parameters
-    ----------
-    distributions : ndarray of shape (n_samples, n_classes)
-        Weights, none negative.
-    candidates : bool ndarray of shape (n_samples, n_classes)
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_classes)
-        Rows of sum 1; uniform over the candidates where these have no weight.
-    """
-    restricted = np.where(candidates, distributions, 0.0)
-    mass = restricted.sum(axis=1, keepdims=True)
-    restricted = np.where(mass > 0, restricted, candidates)
-    return restricted / restricted.sum(axis=1, keepdims=True)
-
-
-class _ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
+class ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     """What the classic learners share: input, scaling, disambiguation, prediction and score.
 
     A subclass defines ``_fit(data, candidates)``, which learns and returns the label distributions
@@ -130,11 +110,11 @@ class _ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Bas
         return {"input_tags.allow_nan": False}
 
 
-class _NeighborsClassifier(_ClassicPartialLabelClassifier):
+class NeighborsClassifier(ClassicPartialLabelClassifier):
     """What the learners that look at neighbours share."""
 
     _parameter_constraints = {
-        **_ClassicPartialLabelClassifier._parameter_constraints,
+        **ClassicPartialLabelClassifier._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -147,7 +127,7 @@ class _NeighborsClassifier(_ClassicPartialLabelClassifier):
         return self._neighbors.kneighbors(n_neighbors=n_neighbors)
 
 
-class _LinearClassifier(_ClassicPartialLabelClassifier):
+class LinearClassifier(ClassicPartialLabelClassifier):
     """What the learners with one linear score a class share."""
 
     def _predict_distributions(self, data):

@@ -6,7 +6,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from .._compat import Interval
-from ._classic import _LinearClassifier, restrict
+from .._distributions import restrict
+from ._classic import LinearClassifier
 
 
 def clpl_objective(coef, X, candidates, C):
@@ -42,7 +43,7 @@ def clpl_objective(coef, X, candidates, C):
     return value, gradient.ravel()
 
 
-class CLPLClassifier(_LinearClassifier):
+class CLPLClassifier(LinearClassifier):
     """CLPL: a convex loss that asks the candidates for a high mean score, all others for low ones.
 
     The classes have linear scores g. The loss of a sample is the squared hinge of the mean of g
@@ -107,7 +108,7 @@ class CLPLClassifier(_LinearClassifier):
     """
 
     _parameter_constraints = {
-        **_LinearClassifier._parameter_constraints,
+        **LinearClassifier._parameter_constraints,
         "C": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],

@@ -8,7 +8,8 @@ from scipy.optimize import lsq_linear, nnls
 from sklearn.preprocessing import normalize
 
 from .._compat import Interval
-from ._classic import _NeighborsClassifier, restrict
+from .._distributions import restrict
+from ._classic import NeighborsClassifier
 
 
 def ipal_weights(X, neighbors, data):
@@ -123,7 +124,7 @@ def explained_by_class(X, weights, neighbors, data, labels, n_classes):
     return explained
 
 
-class IPALClassifier(_NeighborsClassifier):
+class IPALClassifier(NeighborsClassifier):
     """IPAL: labels spread between neighbours, whose classes then reconstruct new samples.
 
     Each sample is written as a sum of its neighbours with non-negative weights. With these weights
@@ -195,7 +196,7 @@ class IPALClassifier(_NeighborsClassifier):
     """
 
     _parameter_constraints = {
-        **_NeighborsClassifier._parameter_constraints,
+        **NeighborsClassifier._parameter_constraints,
         "alpha": [Interval(Real, 0, 1, closed="both")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "class_mass": ["boolean"],

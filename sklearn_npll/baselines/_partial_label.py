@@ -67,12 +67,16 @@ class CCClassifier(NeuralClassifier):
     _net_class = CCNet
 
 
-class PRODENNet(RuleNet):
-    """Trains with confidences that are refreshed after each batch."""
+class ConfidenceNet(RuleNet):
+    """Remembers the confidence in each candidate of each row."""
 
     def start(self, data):
         """Begin with equal confidence in each candidate."""
         return {"confidence": uniform_confidence(data.candidates)}
+
+
+class PRODENNet(ConfidenceNet):
+    """Trains with confidences that are refreshed after each batch."""
 
     def refresh(self, rows, logits, candidates):
         """Return the confidences that the loss takes, and remember new ones."""
@@ -184,12 +188,8 @@ class LWSClassifier(NeuralClassifier):
     beta: float = 2.0
 
 
-class CAVLNet(RuleNet):
+class CAVLNet(ConfidenceNet):
     """Trains on the candidate of the largest class activation value."""
-
-    def start(self, data):
-        """Begin with equal confidence in each candidate."""
-        return {"confidence": uniform_confidence(data.candidates)}
 
     def batch_loss(self, data, rows):
         """Return the loss of a batch."""
@@ -267,12 +267,8 @@ class ABSClassifier(NeuralClassifier):
     q: float = 0.7
 
 
-class CRDPLLNet(RuleNet):
+class CRDPLLNet(ConfidenceNet):
     """Trains views of a sample towards their geometric mean on the candidates."""
-
-    def start(self, data):
-        """Begin with equal confidence in each candidate."""
-        return {"confidence": uniform_confidence(data.candidates)}
 
     def batch_loss(self, data, rows):
         """Return the loss of a batch."""

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ._classic import _NeighborsClassifier, restrict
+from .._distributions import restrict
+from ._classic import NeighborsClassifier
 
 
 def pl_knn_votes(distances, neighbors, candidates):
@@ -30,7 +31,7 @@ def pl_knn_votes(distances, neighbors, candidates):
     return votes
 
 
-class PLKNeighborsClassifier(_NeighborsClassifier):
+class PLKNeighborsClassifier(NeighborsClassifier):
     """PL-kNN: the neighbours vote for all of their candidates.
 
     The vote of a neighbour counts 1 less its share in the sum of the neighbours' distances. It
@@ -88,7 +89,7 @@ class PLKNeighborsClassifier(_NeighborsClassifier):
     True
     """
 
-    _parameter_constraints = {**_NeighborsClassifier._parameter_constraints}
+    _parameter_constraints = {**NeighborsClassifier._parameter_constraints}
 
     def __init__(self, n_neighbors=10, *, standardize=True):
         self.n_neighbors = n_neighbors

@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from .._compat import Interval
-from ._classic import _LinearClassifier, restrict
+from .._distributions import restrict
+from ._classic import LinearClassifier
 
 
 def pl_svm_margin(scores, candidates):
@@ -58,7 +59,7 @@ def pl_svm_step(coef, X, candidates, alpha, step):
     return coef * min(1, 1 / (np.sqrt(alpha) * max(np.linalg.norm(coef), 1e-300)))
 
 
-class PLSVMClassifier(_LinearClassifier):
+class PLSVMClassifier(LinearClassifier):
     """PL-SVM: the best candidate must win by a margin over the best other class.
 
     The classes have linear scores. The loss of a sample is ``max(0, 1 - margin)`` with the margin
@@ -128,7 +129,7 @@ class PLSVMClassifier(_LinearClassifier):
     """
 
     _parameter_constraints = {
-        **_LinearClassifier._parameter_constraints,
+        **LinearClassifier._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],

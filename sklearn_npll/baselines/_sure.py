@@ -8,33 +8,8 @@ from scipy.spatial.distance import pdist
 from sklearn.metrics.pairwise import rbf_kernel
 
 from .._compat import Interval, StrOptions
-from ._classic import _ClassicPartialLabelClassifier
-
-
-def project_simplex(points, support):
-    """Project each row on the probability simplex over the classes of its support.
-
-    Parameters
-    ----------
-    points : ndarray of shape (n_samples, n_classes)
-    support : bool ndarray of shape (n_samples, n_classes)
-        At least one class a row.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_classes)
-        The nearest distributions, 0 outside the support.
-    """
-    # A shift changes nothing but the rounding: the 1 is to be seen beside the points.
-    points = points - np.where(support, points, -np.inf).max(axis=1, keepdims=True)
-    descending = -np.sort(np.where(support, -points, np.inf), axis=1)
-    inside = np.isfinite(descending)
-    descending = np.where(inside, descending, 0.0)
-    ranks = np.arange(1, points.shape[1] + 1)
-    thresholds = (descending.cumsum(axis=1) - 1) / ranks
-    n_positive = (inside & (descending > thresholds)).sum(axis=1, keepdims=True)
-    threshold = np.take_along_axis(thresholds, n_positive - 1, axis=1)
-    return np.where(support, np.maximum(points - threshold, 0), 0.0)
+from .._distributions import project_simplex
+from ._classic import ClassicPartialLabelClassifier
 
 
 def sure_assign(outputs, candidates, confidence_weight):
@@ -61,7 +36,7 @@ def sure_assign(outputs, candidates, confidence_weight):
     return project_simplex(rewarded, candidates)
 
 
-class SUREClassifier(_ClassicPartialLabelClassifier):
+class SUREClassifier(ClassicPartialLabelClassifier):
     """SURE: kernel ridge regression on labels that it makes more confident itself.
 
     In turns, a regression is fitted to the label distributions of the samples, and each sample
@@ -126,7 +101,7 @@ class SUREClassifier(_ClassicPartialLabelClassifier):
     """
 
     _parameter_constraints = {
-        **_ClassicPartialLabelClassifier._parameter_constraints,
+        **ClassicPartialLabelClassifier._parameter_constraints,
         "confidence_weight": [Interval(Real, 0, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="neither")],
         "gamma": [Interval(Real, 0, None, closed="neither"), StrOptions({"mean_distance"})],

@@ -6,8 +6,8 @@ from sklearn.utils import check_random_state
 
 from .._evidence import as_dense
 from .._images import is_image_data, read_images
-from ._drawing import _BAD, _GOOD, _grid
-from ._inputs import _check_rows_of_fit, _learner
+from ._drawing import BAD, GOOD, make_grid
+from ._inputs import check_rows_of_fit, learner_of
 
 
 class CandidateGridDisplay:
@@ -170,8 +170,8 @@ class CandidateGridDisplay:
         ValueError
             If the samples are not images, or not those of the fit.
         """
-        learner = _learner(estimator)
-        _check_rows_of_fit(labels, learner.clean_probability_)
+        learner = learner_of(estimator)
+        check_rows_of_fit(labels, learner.clean_probability_)
         columns = [learner.classes_.tolist().index(name) for name in labels.classes.tolist()]
         return cls.from_partial_labels(
             labels,
@@ -207,7 +207,9 @@ class CandidateGridDisplay:
                 for title, (text, _) in zip(titles, below)
             )
             height = 2.2 + 0.17 * n_lines
-            ax = _grid(len(self.images), n_columns, width=2.1, height=height, layout="compressed")
+            ax = make_grid(
+                len(self.images), n_columns, width=2.1, height=height, layout="compressed"
+            )
         ax = np.asarray(ax).ravel()[: len(self.images)]
         for number, axes in enumerate(ax):
             axes.imshow(np.asarray(self.images[number]), cmap="gray")
@@ -227,7 +229,7 @@ class CandidateGridDisplay:
             purified = self.purified[number]
             lines.append(f"\N{RIGHTWARDS ARROW} {purified} {self.confidence[number]:.2f}")
             if truth:
-                color = _GOOD if purified == truth else _BAD
+                color = GOOD if purified == truth else BAD
         if self.clean_probability is not None:
             lines.append(f"clean {self.clean_probability[number]:.2f}")
         if truth:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..model_selection import _with_candidates
-from ._drawing import _BAD, _GOOD, _pyplot
-from ._inputs import _best, _encode_some
+from .._inputs import with_candidates
+from ._drawing import BAD, GOOD, pyplot
+from ._inputs import best_of, encode_some
 
 
 class CandidateSetDisplay:
@@ -71,7 +71,7 @@ class CandidateSetDisplay:
         if y is None:
             sizes, n_covered = np.unique(set_sizes, return_counts=True)
             return cls(sizes, n_covered).plot(ax=ax, max_size=max_size)
-        labelled = _encode_some(labels, y) >= 0
+        labelled = encode_some(labels, y) >= 0
         contained = labels.contains(y)[labelled]
         sizes, size_index = np.unique(set_sizes[labelled], return_inverse=True)
         n_covered = np.bincount(size_index[contained], minlength=len(sizes))
@@ -100,11 +100,11 @@ class CandidateSetDisplay:
         display : CandidateSetDisplay
             The drawn display.
         """
-        estimator = _best(estimator)
+        estimator = best_of(estimator)
         if hasattr(estimator, "transform"):
             labels = estimator.transform(X)
         else:
-            labels = _with_candidates(estimator, X, None)[2]
+            labels = with_candidates(estimator, X, None)[2]
         return cls.from_partial_labels(labels, y, ax=ax, max_size=max_size)
 
     def plot(self, ax=None, *, max_size=10):
@@ -122,7 +122,7 @@ class CandidateSetDisplay:
         display : CandidateSetDisplay
             This object.
         """
-        ax = _pyplot().subplots(layout="constrained")[1] if ax is None else ax
+        ax = pyplot().subplots(layout="constrained")[1] if ax is None else ax
         sizes, n_covered = np.asarray(self.sizes), np.asarray(self.n_covered)
         n_missed = np.zeros_like(n_covered) if self.n_missed is None else np.asarray(self.n_missed)
         n_bars = min(max_size, sizes.max())
@@ -133,10 +133,10 @@ class CandidateSetDisplay:
         )
         x = np.arange(1, n_bars + 1)
         label = "samples" if self.n_missed is None else "true class is a candidate"
-        ax.bar(x, covered, color=_GOOD, label=label)
+        ax.bar(x, covered, color=GOOD, label=label)
         title = f"mean set size {np.average(sizes, weights=n_covered + n_missed):.2f}"
         if self.n_missed is not None:
-            ax.bar(x, missed, bottom=covered, color=_BAD, label="true class is missing")
+            ax.bar(x, missed, bottom=covered, color=BAD, label="true class is missing")
             for position, inside, outside in zip(x, covered, missed, strict=True):
                 if inside + outside:
                     share = f"{inside / (inside + outside):.0%}"

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .._evidence import largest_columns
-from ..model_selection import _with_candidates
-from ._drawing import _pyplot
-from ._inputs import _best, _encode_some
+from .._evidence import largest_columns, majority_vote
+from .._inputs import with_candidates
+from ._drawing import pyplot
+from ._inputs import best_of, encode_some
 
 
 class ConfusionComparisonDisplay:
@@ -71,7 +71,7 @@ class ConfusionComparisonDisplay:
         display : ConfusionComparisonDisplay
             The drawn display.
         """
-        true, predicted = _encode_some(labels, y_true), labels.encode_labels(y_pred)
+        true, predicted = encode_some(labels, y_true), labels.encode_labels(y_pred)
         rows = np.flatnonzero(true >= 0)
         one_hot = np.eye(labels.shape[1])
         truth = one_hot[true[rows]].T
@@ -99,7 +99,7 @@ class ConfusionComparisonDisplay:
         display : ConfusionComparisonDisplay
             The drawn display.
         """
-        learner, X, labels = _with_candidates(_best(estimator), X, None)
+        learner, X, labels = with_candidates(best_of(estimator), X, None)
         return cls.from_partial_labels(labels, y, learner.predict(X), ax=ax)
 
     def plot(self, ax=None):
@@ -119,7 +119,7 @@ class ConfusionComparisonDisplay:
         if ax is None:
             side = np.clip(0.42 * n_classes, 3.5, 6)
             size = (3 * side + 2.5, side + 0.6)
-            ax = _pyplot().subplots(1, 3, figsize=size, layout="constrained")[1]
+            ax = pyplot().subplots(1, 3, figsize=size, layout="constrained")[1]
         annotator, learner = (
             np.asarray(confusion, dtype=float)
             for confusion in (self.annotator_confusion, self.learner_confusion)
@@ -155,18 +155,12 @@ class ConfusionComparisonDisplay:
 
 def _annotator_choice(labels):
     """How much of each sample the annotator gave to each class, (n_samples, n_classes)."""
-    n_samples, n_classes = labels.shape
+    n_classes = labels.shape[1]
     if labels.scores is not None:
         return np.eye(n_classes)[largest_columns(labels.scores)]
-    if labels.votes is None:
-        return labels.toarray() / labels.set_sizes[:, None]
-    shares = np.zeros((n_samples, n_classes + 1))  # the last column gathers abstentions
-    for vote in labels.votes.T:
-        shares[np.arange(n_samples), vote] += 1
-    shares = shares[:, :-1]
-    silent = shares.sum(axis=1) == 0
-    shares[silent] = 1
-    return shares / shares.sum(axis=1, keepdims=True)
+    if labels.votes is not None:
+        return majority_vote(labels.votes, n_classes)
+    return labels.toarray() / labels.set_sizes[:, None]
 
 
 def _write_values(axes, values, limits):

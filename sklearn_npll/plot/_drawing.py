@@ -1,9 +1,9 @@
 """Colours, axes and legends that all displays share."""
 
-_GOOD, _BAD, _NEUTRAL = "#2a7f9e", "#d9603b", "#8c8c8c"
+GOOD, BAD, NEUTRAL = "#2a7f9e", "#d9603b", "#8c8c8c"
 
 
-def _pyplot():
+def pyplot():
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -11,18 +11,18 @@ def _pyplot():
     return plt
 
 
-def _grid(n_panels, n_columns, width, height, layout="constrained"):
+def make_grid(n_panels, n_columns, width, height, layout="constrained"):
     """Axes of a new figure, row by row; width and height are those of a panel, in inches."""
     n_columns = min(n_panels, n_columns)
     n_rows = -(-n_panels // n_columns)
     size = (width * n_columns, height * n_rows)
-    axes = _pyplot().subplots(n_rows, n_columns, figsize=size, layout=layout, squeeze=False)[1]
+    axes = pyplot().subplots(n_rows, n_columns, figsize=size, layout=layout, squeeze=False)[1]
     for unused in axes.ravel()[n_panels:]:
         unused.remove()
     return axes.ravel()[:n_panels]
 
 
-def _legend_below(axes):
+def legend_below(axes):
     axes.legend(
         frameon=False, fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18)
     )

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ._drawing import _BAD, _GOOD, _NEUTRAL, _grid, _legend_below
-from ._inputs import _check_rows_of_fit, _encode_some, _learner
+from ._drawing import BAD, GOOD, NEUTRAL, legend_below, make_grid
+from ._inputs import check_rows_of_fit, encode_some, learner_of
 
 
 class TrainingHistoryDisplay:
@@ -73,13 +73,13 @@ class TrainingHistoryDisplay:
         ValueError
             If y is given without the candidates, or these are not those of the fit.
         """
-        learner = _learner(estimator)
+        learner = learner_of(estimator)
         clean_probability, contained = learner.clean_probability_, None
         if y is not None:
             if labels is None:
                 raise ValueError("y needs the labels the estimator was fitted on, too.")
-            _check_rows_of_fit(labels, clean_probability)
-            labelled = _encode_some(labels, y) >= 0
+            check_rows_of_fit(labels, clean_probability)
+            labelled = encode_some(labels, y) >= 0
             clean_probability = clean_probability[labelled]
             contained = labels.contains(y)[labelled]
         return cls(learner.history_, clean_probability, contained).plot(ax=ax)
@@ -100,7 +100,7 @@ class TrainingHistoryDisplay:
         panels = _history_panels(self.history)
         n_panels = len(panels) + (self.clean_probability is not None)
         if ax is None:
-            ax = _grid(n_panels, n_columns=3, width=4.2, height=3.4)
+            ax = make_grid(n_panels, n_columns=3, width=4.2, height=3.4)
         ax = np.asarray(ax).ravel()[:n_panels]
         epochs = np.array([row.get("epoch", i + 1) for i, row in enumerate(self.history)])
         for axes, (title, unit, lines) in zip(ax, panels):
@@ -108,11 +108,11 @@ class TrainingHistoryDisplay:
                 alone = np.isfinite(values).sum() == 1
                 axes.plot(epochs, values, label=label, marker="." if alone else None)
             for change in _phase_changes(self.history):
-                axes.axvline(epochs[change] - 0.5, color=_NEUTRAL, linestyle="--", linewidth=0.8)
+                axes.axvline(epochs[change] - 0.5, color=NEUTRAL, linestyle="--", linewidth=0.8)
             axes.set(title=title, xlabel="epoch", ylabel=unit, xlim=_padded(epochs))
             axes.xaxis.get_major_locator().set_params(integer=True)
             if len(lines) > 1:
-                _legend_below(axes)
+                legend_below(axes)
         if self.clean_probability is not None:
             self._plot_clean_probability(ax[-1])
         for axes in ax:
@@ -124,7 +124,7 @@ class TrainingHistoryDisplay:
         clean = np.asarray(self.clean_probability)
         axes.set(title="candidate sets at the end", xlabel="clean probability", ylabel="samples")
         if self.contained is None:
-            axes.hist(clean, bins=20, range=(0, 1), color=_GOOD)
+            axes.hist(clean, bins=20, range=(0, 1), color=GOOD)
             return
         contained = np.asarray(self.contained, dtype=bool)
         axes.hist(
@@ -132,10 +132,10 @@ class TrainingHistoryDisplay:
             bins=20,
             range=(0, 1),
             stacked=True,
-            color=[_GOOD, _BAD],
+            color=[GOOD, BAD],
             label=["true class is a candidate", "true class is missing"],
         )
-        _legend_below(axes)
+        legend_below(axes)
 
 
 def _padded(epochs):

@@ -3,17 +3,17 @@
 from sklearn.pipeline import Pipeline
 
 
-def _best(estimator):
+def best_of(estimator):
     """The fitted estimator of a search, or the estimator itself."""
     return getattr(estimator, "best_estimator_", estimator)
 
 
-def _learner(estimator):
-    estimator = _best(estimator)
+def learner_of(estimator):
+    estimator = best_of(estimator)
     return estimator[-1] if isinstance(estimator, Pipeline) else estimator
 
 
-def _check_rows_of_fit(labels, clean_probability):
+def check_rows_of_fit(labels, clean_probability):
     if len(labels) != len(clean_probability):
         raise ValueError(
             f"labels has {len(labels)} rows but the estimator was fitted on"
@@ -21,7 +21,7 @@ def _check_rows_of_fit(labels, clean_probability):
         )
 
 
-def _encode_some(labels, y):
+def encode_some(labels, y):
     """Codes of the true classes, of which at least one is known."""
     codes = labels.encode_labels(y)
     if not (codes >= 0).any():

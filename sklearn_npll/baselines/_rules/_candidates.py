@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ._parts import _labelled_mean, _power_loss
+from ._parts import labelled_mean, power_loss
 
 
 def uniform_confidence(candidates):
@@ -35,7 +35,7 @@ def weighted_cross_entropy(logits, confidence, candidates):
     -------
     Tensor of shape ()
     """
-    return _labelled_mean(-(confidence * logits.log_softmax(1)).sum(1), candidates)
+    return labelled_mean(-(confidence * logits.log_softmax(1)).sum(1), candidates)
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def leveraged_loss(logits, weights, candidates, beta, loss="sigmoid"):
     else:
         inside, outside = -logits.log_softmax(1), -_log_complement(logits)
     cost = weights * torch.where(candidates, inside, beta * outside)
-    return _labelled_mean(cost.sum(1), candidates)
+    return labelled_mean(cost.sum(1), candidates)
 
 
 def class_activation_label(logits, candidates):
@@ -118,8 +118,8 @@ def average_based_loss(logits, candidates, loss="mae", q=0.7):
     """
     log_proba = logits.log_softmax(1)
     # the absolute error to a one-hot label, 2 (1 - p), is twice the power loss of exponent 1
-    cost = 2 * _power_loss(log_proba, 1) if loss == "mae" else _power_loss(log_proba, q)
-    return _labelled_mean((uniform_confidence(candidates) * cost).sum(1), candidates)
+    cost = 2 * power_loss(log_proba, 1) if loss == "mae" else power_loss(log_proba, q)
+    return labelled_mean((uniform_confidence(candidates) * cost).sum(1), candidates)
 
 
 def complementary_loss(logits, candidates):
@@ -134,7 +134,7 @@ def complementary_loss(logits, candidates):
     -------
     Tensor of shape ()
     """
-    return _labelled_mean(-(_log_complement(logits) * ~candidates).sum(1), candidates)
+    return labelled_mean(-(_log_complement(logits) * ~candidates).sum(1), candidates)
 
 
 @torch.no_grad()
@@ -170,7 +170,7 @@ def consistency_loss(logits, confidence, candidates):
     """
     target = confidence.expand_as(logits)
     divergence = F.kl_div(logits.log_softmax(2), target, reduction="none")
-    return _labelled_mean(divergence.sum((0, 2)), candidates)
+    return labelled_mean(divergence.sum((0, 2)), candidates)
 
 
 def _log_complement(logits):

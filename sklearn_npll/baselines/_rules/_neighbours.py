@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ._parts import _top_share
+from ._parts import top_share
 
 
 def knn_label_votes(similarity, neighbours, label_weights):
@@ -44,7 +44,7 @@ def reliable_rows(votes, share):
     bool Tensor of shape (n,)
     """
     vote, label = votes.max(1)
-    return _top_share(vote, label, share)
+    return top_share(vote, label, share)
 
 
 def nearest_share(similarity, label, share):
@@ -63,7 +63,7 @@ def nearest_share(similarity, label, share):
     -------
     bool Tensor of shape (n,)
     """
-    return _top_share(similarity, label, share)
+    return top_share(similarity, label, share)
 
 
 def neighbour_contrast(query, entries, own, n_neighbors, temperature):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ...coreg._options import elr_regulariser
-from ._parts import _power_loss, _top_share
+from ._parts import power_loss, top_share
 
 # What stands in for log 0 in the reverse cross-entropy.
 LOG_ZERO = math.log(1e-4)
@@ -26,7 +26,7 @@ def generalised_cross_entropy(logits, label, q=0.7):
     -------
     Tensor of shape ()
     """
-    return _power_loss(_label_log_proba(logits, label), q).mean()
+    return power_loss(_label_log_proba(logits, label), q).mean()
 
 
 def symmetric_cross_entropy(logits, label, alpha=1.0, beta=1.0, log_zero=LOG_ZERO):
@@ -47,7 +47,7 @@ def symmetric_cross_entropy(logits, label, alpha=1.0, beta=1.0, log_zero=LOG_ZER
     """
     log_proba = _label_log_proba(logits, label)
     # log 1 is 0 at the label, and the other classes share the mass 1 - p
-    reverse = -log_zero * _power_loss(log_proba, 1)
+    reverse = -log_zero * power_loss(log_proba, 1)
     return (beta * reverse - alpha * log_proba).mean()
 
 
@@ -102,7 +102,7 @@ def small_loss_rows(loss, forget_rate):
     bool Tensor of shape (n,)
     """
     one_class = torch.zeros(len(loss), dtype=torch.long, device=loss.device)
-    return _top_share(-loss, one_class, 1 - forget_rate)
+    return top_share(-loss, one_class, 1 - forget_rate)
 
 
 def forget_rate(epoch, noise_rate, n_gradual):

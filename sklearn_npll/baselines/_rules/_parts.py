@@ -3,18 +3,18 @@
 import torch
 
 
-def _labelled_mean(cost, candidates):
+def labelled_mean(cost, candidates):
     """Mean of the costs (n,) over the rows that carry a label; 0 where none does."""
     labelled = ~candidates.all(1)
     return (cost * labelled).sum() / labelled.sum().clamp(min=1)
 
 
-def _power_loss(log_proba, q):
+def power_loss(log_proba, q):
     """``(1 - p^q) / q``, whose gradient is finite where p underflows."""
     return -torch.expm1(q * log_proba) / q
 
 
-def _top_share(score, label, share):
+def top_share(score, label, share):
     """Mark the given share of each label's rows with the largest scores, at least one."""
     if not len(score):
         return torch.zeros_like(label, dtype=torch.bool)
