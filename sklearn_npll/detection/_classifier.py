@@ -9,14 +9,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._candidate_rows import weight_name
+from .._candidate_rows import estimator_has_predict_proba, weight_name
 from .._compat import HasMethods, Interval, StrOptions, fit_context
 from .._images import check_collection, check_not_empty, is_image_data
 from .._inputs import check_features, check_problem, forget_features
 from .._partial_labels import PartialLabels
 from .._rows import take
 from .._scoring import ScoreMixin
-from ..baselines._adapters import estimator_has_predict_proba
 from ._base import check_among
 from ._rules import add_best, best_candidate
 
