@@ -68,32 +68,6 @@ def test_common_checks(estimator, check):
 # -- rules -------------------------------------------------------------------------------------
 
 
-def test_restrict():
-    sets = candidates([1, 1, 0], [0, 1, 1])
-    assert_allclose(
-        restrict(np.array([[0.2, 0.6, 0.2], [1, 0, 0]]), sets), [[0.25, 0.75, 0], [0, 0.5, 0.5]]
-    )
-
-
-def test_project_simplex():
-    points = np.array([[0.5, 0.9, 5], [0.5, 0.9, 5], [-3, 2, 0], [-1, -2, -4]])
-    support = candidates([1, 1, 0], [1, 1, 1], [1, 1, 1], [0, 0, 1])
-    assert_allclose(
-        project_simplex(points, support), [[0.3, 0.7, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1]]
-    )
-
-
-def test_projection_is_the_nearest_distribution():
-    points = rng.normal(size=(20, 4))
-    support = Y[:20].astype(bool)
-    projected = project_simplex(points, support)
-    assert_allclose(projected.sum(axis=1), 1)
-    distance = (np.where(support, points - projected, 0) ** 2).sum(axis=1)
-    for _ in range(50):
-        other = restrict(rng.exponential(size=(20, 4)), support)
-        assert (distance <= (np.where(support, points - other, 0) ** 2).sum(axis=1) + 1e-12).all()
-
-
 def test_pl_knn_votes():
     sets = candidates([1, 0, 1], [0, 1, 1], [1, 0, 0])
     distances = np.array([[1.0, 3.0], [2.0, 2.0], [0.0, 0.0]])
