@@ -92,7 +92,8 @@ class CLPLClassifier(LinearClassifier):
 
     References
     ----------
-    .. [1] T. Cour, B. Sapp, B. Taskar, "Learning from Partial Labels", JMLR 12, 2011.
+    .. [1] T. Cour, B. Sapp, B. Taskar,
+       "Learning from Partial Labels", JMLR 12, 2011.
 
     Examples
     --------

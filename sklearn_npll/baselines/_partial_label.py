@@ -114,7 +114,8 @@ class PRODENClassifier(NeuralClassifier):
     ----------
     .. [1] J. Lv, M. Xu, L. Feng, G. Niu, X. Geng, M. Sugiyama, "Progressive Identification of True
        Labels for Partial-Label Learning", ICML 2020.
-    .. [2] L. Feng et al., "Provably Consistent Partial-Label Learning", NeurIPS 2020.
+    .. [2] L. Feng et al.,
+       "Provably Consistent Partial-Label Learning", NeurIPS 2020.
 
     Examples
     --------

@@ -113,7 +113,8 @@ class PLSVMClassifier(LinearClassifier):
 
     References
     ----------
-    .. [1] N. Nguyen, R. Caruana, "Classification with Partial Labels", KDD 2008.
+    .. [1] N. Nguyen, R. Caruana,
+       "Classification with Partial Labels", KDD 2008.
 
     Examples
     --------
