@@ -101,7 +101,8 @@ def test_no_circle_of_subpackages():
     # The walk has found what is known to be there.
     assert "_neural" in imports["coreg"]
     assert "_images" in imports["annotators"]
-    assert find_circle(imports) is None
+    circle = find_circle(imports)
+    assert circle is None, f"imports go round: {' -> '.join(circle)}"
 
 
 def test_private_names_of_others_only_in_compat():

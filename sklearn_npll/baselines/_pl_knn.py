@@ -89,8 +89,6 @@ class PLKNeighborsClassifier(NeighborsClassifier):
     True
     """
 
-    _parameter_constraints = {**NeighborsClassifier._parameter_constraints}
-
     def __init__(self, n_neighbors=10, *, standardize=True):
         self.n_neighbors = n_neighbors
         self.standardize = standardize

@@ -4,6 +4,7 @@ GOOD, BAD, NEUTRAL = "#2a7f9e", "#d9603b", "#8c8c8c"
 
 
 def pyplot():
+    """Import matplotlib's pyplot; an ImportError says how to install it."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -23,6 +24,7 @@ def make_grid(n_panels, n_columns, width, height, layout="constrained"):
 
 
 def legend_below(axes):
+    """Draw a legend below the axes, where it hides no line."""
     axes.legend(
         frameon=False, fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18)
     )

@@ -9,11 +9,13 @@ def best_of(estimator):
 
 
 def learner_of(estimator):
+    """The classifier at the end of a search or a pipeline, or the estimator itself."""
     estimator = best_of(estimator)
     return estimator[-1] if isinstance(estimator, Pipeline) else estimator
 
 
 def check_rows_of_fit(labels, clean_probability):
+    """Raise a ValueError unless labels have as many rows as the fit had."""
     if len(labels) != len(clean_probability):
         raise ValueError(
             f"labels has {len(labels)} rows but the estimator was fitted on"
