@@ -15,7 +15,7 @@ from npllbench.growth import exponents
 from npllbench.methods import non_default, sample_settings, why_not, with_epochs
 from npllbench.paper import paper_suite
 from npllbench.results import COLUMNS, read_rows
-from npllbench.suites import swap_truth
+from npllbench.suites import long_tail, swap_truth
 
 from sklearn_npll import CoRegClassifier
 
@@ -231,6 +231,17 @@ def test_swap_truth_replaces_the_true_label_by_one_outside_the_set():
     entered = (noisy & ~candidates)[missing].argmax(1)
     shift = np.bincount((entered - y[missing]) % 5, minlength=5)
     assert shift[0] == shift[1] == 0 and shift[2:].min() > 0.25 * missing.sum()
+
+
+def test_long_tail_by_hand():
+    target = np.tile([0, 1, 2], 30)
+    rows = np.random.default_rng(0).permutation(90)
+    # shares 1, 1/3, 1/9 of 26 rows are 18, 6 and 2, for classes in an order that is drawn
+    order = np.random.default_rng(7).permutation(3)
+    kept = long_tail(rows, target, 26, 9, 9, np.random.default_rng(7))
+    assert np.bincount(target[kept[:26]]).tolist() == np.array([18, 6, 2])[order].tolist()
+    assert np.array_equal(kept[26:], rows[:9])  # the validation rows are not cut
+    assert len(np.unique(kept)) == 35
 
 
 def row(task, method, seed, accuracy, suite="s", **more):

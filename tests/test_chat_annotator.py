@@ -268,6 +268,23 @@ def test_equal_images_are_asked_about_once_a_batch(annotator, painter):
     assert annotator.usage_["cached"] == 2 * 3 * N
 
 
+def test_threads_that_share_an_annotator_count_together(annotator):
+    annotator.fit(X[:1])
+    before, interval = annotator.usage_["requests"], sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [
+            threading.Thread(target=lambda: np.asarray(annotator.transform(X))) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert annotator.usage_["requests"] - before == 8 * N * len(annotator.questions_)
+
+
 def test_in_a_pipeline_and_a_search(annotator, painter, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, size=(30, 4, 4, 3), dtype=np.uint8)
     y = np.array(NAMES)[images.mean(axis=(1, 2)).argmax(axis=1)]

@@ -8,6 +8,7 @@ rows for the tuned track; the default track does not set it aside (``n_val=0``).
 
 import io
 import os
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def _load_fashion(
     templates="coreg-27",
     refine=None,
     n_known=0,
+    imbalance=1,
 ):
     from sklearn_npll import VLMPartialAnnotator
     from sklearn_npll.datasets import load_fashion_mnist
@@ -64,7 +66,9 @@ def _load_fashion(
     train, test = load_fashion_mnist("train"), load_fashion_mnist("test")
     rng = np.random.default_rng(seed)
     rows, test_rows = rng.permutation(len(train.images)), rng.permutation(len(test.images))
-    rows, val_rows = _cut(rows, n_train, n_val)
+    if imbalance > 1:
+        rows = long_tail(rows, train.target, n_train, n_val, imbalance, rng)
+    rows, val_rows = _cut(rows, None if imbalance > 1 else n_train, n_val)
     test_rows = test_rows[:n_test]
     if templates != "coreg-27":
         templates = _first_templates(templates)
@@ -89,12 +93,47 @@ def _load_fashion(
     return Task(labels[0], y[0], labels[1], y[1], *val, kind=kind)
 
 
+def long_tail(rows, target, n_train, n_val, imbalance, rng):
+    """Let the training rows fall off by class, exponentially from the most frequent one.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows,)
+        Rows in random order, about equally many of each class.
+    target : ndarray of shape (n_all,)
+        Class index of each row.
+    n_train, n_val : int
+        Rows to train on, and to validate on, of which no class is rarer than others.
+    imbalance : float
+        Rows of the most frequent class for each of the rarest.
+    rng : numpy.random.Generator
+        Draws the order of the classes.
+
+    Returns
+    -------
+    rows : ndarray
+        About n_train training rows in random order, then the validation rows.
+    """
+    val, rows = rows[:n_val], rows[n_val:]
+    n_train, n_classes = n_train or len(rows), target.max() + 1
+    shares = float(imbalance) ** (-rng.permutation(n_classes) / (n_classes - 1))
+    counts = np.round(n_train * shares / shares.sum()).astype(int)
+    rows = rows[_rank_in_class(target[rows]) <= counts[target[rows]]]
+    return np.concatenate([rows, val])
+
+
 def _few_labels(target, names, n_known):
     """Return the names of the first `n_known` rows of each class and "-1" for others, or None."""
     if not n_known:
         return None
-    rank = (target[:, None] == np.arange(len(names))).cumsum(0)[np.arange(len(target)), target]
-    return np.where(rank <= n_known, np.asarray(names)[target], "-1")
+    return np.where(_rank_in_class(target) <= n_known, np.asarray(names)[target], "-1")
+
+
+def _rank_in_class(target):
+    """Return for each row how many of its class there are up to it."""
+    return (target[:, None] == np.arange(target.max() + 1)).cumsum(0)[
+        np.arange(len(target)), target
+    ]
 
 
 def _first_templates(count):
@@ -388,6 +427,25 @@ def _all_suites():
             FEATURES,
             n_train=1500,
             passes=95,
+        ),
+        replace(
+            _fashion_suite(
+                "long-tailed",
+                "embeddings of Fashion-MNIST, some classes 10 or 50 times as frequent as others; "
+                "the test rows are balanced",
+                "features",
+                "embeddings",
+                FEATURES,
+                n_train=1500,
+                passes=95,
+            ),
+            tasks={
+                f"imbalance-{k}": partial(
+                    _load_fashion, output="embeddings", rule="union", imbalance=k
+                )
+                for k in (10, 50)
+            },
+            ablation_tasks={},
         ),
         _few_shot_suite("few-shot", "embeddings", FEATURES, n_train=1500, passes=95),
         _few_shot_suite("few-shot-images", "images", IMAGES, n_train=1000, passes=115),

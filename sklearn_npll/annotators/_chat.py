@@ -290,6 +290,8 @@ class ChatPartialAnnotator(BasePartialAnnotator):
         return ("embed",) if isinstance(self.backend, ChatBackend) else ("embed", "backend")
 
 
+# Threads of a backend, and of callers that share an annotator, count in one dict.
+_COUNTING = threading.Lock()
 _COUNTS = ("requests", "retries", "failed", "cached", "prompt_tokens", "completion_tokens")
 
 
@@ -381,12 +383,13 @@ class _ChatPlan:
         for at in sorted(keys, key=lambda at: at[::-1]):
             if keys[at] not in found:
                 todo.setdefault(keys[at], at)
-        self.usage["cached"] += len(keys) - len(todo)
-        progress.update(len(keys) - len(todo))
-        todo, lock = list(todo.items()), threading.Lock()
+        todo = list(todo.items())
+        with _COUNTING:
+            self.usage["cached"] += len(keys) - len(todo)
+            progress.update(len(keys) - len(todo))
 
         def keep(replies):
-            with lock:
+            with _COUNTING:
                 for reply in replies.values():
                     _count(self.usage, reply, self.backend)
                 progress.update(len(replies))
