@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 
+from .._evidence import pair_agreement
 from .._messages import did_you_mean
 from ._checks import row_sizes
 
@@ -52,28 +53,6 @@ def encode_labels(y, classes, n_samples, name="y"):
     return encoded
 
 
-def mean_agreement(votes):
-    """Return the mean share of pairs of prompts that chose the same class.
-
-    Parameters
-    ----------
-    votes : ndarray of int of shape (n_samples, n_prompts)
-        -1 where a prompt abstained.
-
-    Returns
-    -------
-    float or None
-        None if no sample has two votes.
-    """
-    equal, pairs = np.zeros(len(votes)), np.zeros(len(votes))
-    for lag in range(1, votes.shape[1]):
-        first, second = votes[:, lag:], votes[:, :-lag]
-        voted = (first >= 0) & (second >= 0)
-        pairs += voted.sum(axis=1)
-        equal += (voted & (first == second)).sum(axis=1)
-    return float(np.mean(equal[pairs > 0] / pairs[pairs > 0])) if pairs.any() else None
-
-
 class MeasuresMixin:
     """Gives an array of candidates its figures."""
 
@@ -94,7 +73,10 @@ class MeasuresMixin:
         Prompts that abstained are left out, and so are samples with fewer than two votes. None if
         there are no such pairs at all.
         """
-        return None if self.votes is None else mean_agreement(self.votes)
+        shares = None if self.votes is None else pair_agreement(self.votes)
+        if shares is None or np.isnan(shares).all():
+            return None
+        return float(np.nanmean(shares))
 
     def encode_labels(self, y):
         """Translate class names to the indices of their columns.
