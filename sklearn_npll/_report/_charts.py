@@ -39,7 +39,7 @@ def column_chart(names, counts, title, axis):
         parts.append(
             f'<rect x="{x - 0.4 * step:.1f}" y="{y:.1f}" width="{0.8 * step:.1f}"'
             f' height="{height:.1f}"/>'
-            f'<text x="{x:.1f}" y="{y - 4:.1f}">{percent(count / total)}</text>'
+            f'<text x="{x:.1f}" y="{y - 4:.1f}">{_rounded(count / total)}</text>'
             f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 15}">{escape(name)}</text>'
         )
     text = ", ".join(f"{name}: {count} images" for name, count in zip(names, counts))
@@ -77,6 +77,11 @@ def bar(share, largest):
         '<svg class="bar" viewBox="0 0 100 10" aria-hidden="true">'
         f'<rect width="{width:.1f}" height="10"/></svg>'
     )
+
+
+def _rounded(share):
+    """A share in whole percent, which fits above a narrow column; empty for zero."""
+    return f"{share:.0%}" if share >= 0.005 else "<1%" if share else ""
 
 
 def percent(share):

@@ -21,6 +21,7 @@ from ._thumbnails import thumbnail
 
 N_IMAGES = 24  # of a grid
 N_CHANGES, N_CHANGED = 6, 12  # changes shown with images, and images of each
+MANY_CHANGES = 1 / 3  # of the images
 N_ROWS = 15  # of a table of pairs
 N_OPEN = 40  # rows of a table that is not folded
 # Nothing may be loaded, whatever a name in the page says.
@@ -74,7 +75,7 @@ def write_report(path, labels, *, folder=None, annotation=(), learned=None, trai
         learner = _Told(learned)
     annotation, training = dict(annotation), dict(training)
     templates = annotation.pop("templates", None)
-    title = "Labels" if folder is None else f"Labels of {os.path.basename(folder) or folder}"
+    title = "Labels" if folder is None else f"Labels of {Path(folder).name or folder}"
     files = [os.path.relpath(file, folder) if folder else file for file in labels.data]
     sections = [
         f"<h1>{escape(title)}</h1>",
@@ -106,7 +107,7 @@ def _overview(annotator, learner):
         "with a single one": percent(summary["single_share"]),
     }
     if summary["agreement"] is not None:
-        facts["agreement of templates"] = percent(summary["agreement"])
+        facts["template agreement"] = percent(summary["agreement"])
     if learner is not None:
         facts["changed by the learner"] = percent(np.mean(annotator.codes != learner.codes))
     rows = (f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
@@ -143,7 +144,7 @@ def _certainty(annotator, templates):
             ]
             table = _folded(
                 "Each template: how often it chose the preferred class",
-                _table(("template", "agrees", ""), rows, numbers=(1,)),
+                _table("templates", ("template", "agrees", ""), rows, numbers=(1,)),
             )
     return (
         f'<h2>How sure the annotator is</h2>{text}<div class="charts">{"".join(charts)}</div>'
@@ -200,7 +201,7 @@ def _classes(annotator, learner):
         )
         for i in np.argsort(-preferred, kind="stable")
     ]
-    table = _table(head, rows, numbers=(1, 3, 4))
+    table = _table("shares of the classes", head, rows, numbers=(1, 3, 4))
     parts.append("<h3>Shares of the images</h3>")
     parts.append(table if len(names) <= N_OPEN else _folded(f"All {len(names):,} classes", table))
     parts.append("<h3>Classes that are often candidates together</h3>")
@@ -210,7 +211,7 @@ def _classes(annotator, learner):
             for a, b, both, share in pairs[:N_ROWS]
         ]
         head = ("class", "and class", "images with both", "of those with either")
-        parts.append(_table(head, rows, numbers=(2, 3)))
+        parts.append(_table("classes together", head, rows, numbers=(2, 3)))
         parts.append("<p>Names that tell the two apart better may help, or known labels.</p>")
     else:
         parts.append("<p>None: no two share a quarter of their images.</p>")
@@ -249,7 +250,7 @@ def _figure(row, files, told, label, comment):
     picture = thumbnail(told.labels.data[row], f"{file}: {label}")
     return (
         f"<figure>{picture}<figcaption>{escape(label)}"
-        f'<span class="name">{escape(comment)}</span>'
+        f'<span class="comment">{escape(comment)}</span>'
         f'<span class="name" title="{escape(file)}">{escape(file)}</span></figcaption></figure>'
     )
 
@@ -264,11 +265,16 @@ def _learnt(annotator, learner, files):
         " Look at some of each change: a wrong one repeated many times points to a class that the"
         " learner has lost.</p>",
     ]
+    if changed > MANY_CHANGES * len(files):
+        parts.append(
+            '<p class="alert">So many changes are seldom right: more often the training was too'
+            " short, or the learner has lost classes. Train for more epochs, and compare again.</p>"
+        )
     if counted:
         rows = [
             (escape(names[a]), escape(names[b]), f"{count:,}") for a, b, count in counted[:N_ROWS]
         ]
-        parts.append(_table(("from", "to", "images"), rows, numbers=(2,)))
+        parts.append(_table("changes", ("from", "to", "images"), rows, numbers=(2,)))
         if len(counted) > N_ROWS:
             rest = sum(count for *_, count in counted[N_ROWS:])
             parts.append(
@@ -298,10 +304,14 @@ def _learnt(annotator, learner, files):
 
 def _settings(settings):
     rows = [(escape(name), escape(str(value))) for name, value in settings.items()]
-    return "<h2>How this was made</h2>" + _table(("setting", "value"), rows) if rows else ""
+    return (
+        "<h2>How this was made</h2>" + _table("settings", ("setting", "value"), rows)
+        if rows
+        else ""
+    )
 
 
-def _table(head, rows, numbers=()):
+def _table(name, head, rows, numbers=()):
     """A table of cells that are HTML already; columns of numbers are set to the right."""
 
     def line(cells, tag):
@@ -310,8 +320,8 @@ def _table(head, rows, numbers=()):
 
     body = "".join(line(row, "td") for row in rows)
     return (
-        f'<div class="scroll" tabindex="0"><table><thead>{line(head, "th")}</thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table>'
+        f"<thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
     )
 
 

@@ -71,8 +71,6 @@ def run(args):
     folder, output = os.path.abspath(args.folder), Path(args.output)
     table = output / f"labels.{args.table}"
     check_table(table)
-    if args.model is None:
-        note(args, "Using the shipped model, which knows clothes only; see --model.")
     settings = {
         "model": args.model or SHIPPED_MODEL,
         "pretrained": args.pretrained,
@@ -91,6 +89,8 @@ def run(args):
         verbose=not args.quiet,
     )
     images = find_images(folder)
+    if args.model is None:
+        note(args, "Using the shipped model, which knows clothes only; see --model.")
     with warnings.catch_warnings():
         # all of them are listed below
         warnings.filterwarnings("ignore", message=r"\d+ of \d+ images cannot be read")

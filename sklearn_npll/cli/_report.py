@@ -28,6 +28,7 @@ def run(args):
 
     labels, annotation = load_labels(args.folder)
     learned, training = load_learned(args.folder)
+    images = annotation.pop("folder")  # a path of this machine is not to be in a page to share
     if training is not None:
         del training["labels"]  # a checksum
     page = Path(args.output or Path(args.folder, "report.html"))
@@ -35,7 +36,7 @@ def run(args):
     write_report(
         page,
         labels,
-        folder=annotation["folder"],
+        folder=images,
         annotation=annotation,
         learned=learned,
         training=training or {},
