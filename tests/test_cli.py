@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll.annotators import _open_clip
 from sklearn_npll.cli import main
+from sklearn_npll.cli._main import make_parser
 from sklearn_npll.datasets import load_fashion_mnist
 
 ROOT = Path(__file__).parents[1]
@@ -176,7 +177,7 @@ def test_images_that_cannot_be_read(broken, tmp_path, capsys):
     assert "1.png') cannot be read" in error_of(capsys, *args, "--quiet")
     assert run(*args, "--on-error", "skip", "--quiet") == 0
     message = capsys.readouterr().err
-    assert "1 images could not be read and were skipped" in message
+    assert "Skipped 1 that could not be read" in message
     assert f"{str(broken / '1.png')!r}: UnidentifiedImageError" in message
     rows = read_csv(tmp_path / "out" / "labels.csv")
     assert [row["path"] for row in rows] == ["0.png", "2.png", "3.png"]
@@ -387,10 +388,13 @@ def test_errors_are_one_line(tmp_path, photos, annotated, capsys):
         (("annotate", photos, "--classes", "bag,bag"), "the class 'bag' is given twice"),
         (("annotate", photos, "--classes", "a|b,c"), "'a|b' has a '|'"),
         (("annotate", photos, "--classes", "bag,"), "nothing to choose from"),
-        (("annotate", photos, *two, "--rule", "topp"), "Did you mean 'topk'?"),
+        (
+            ("annotate", photos, *two, "--rule-value", 3),
+            "rule='union' has no argument; got rule_value=3",
+        ),
         (("annotate", photos, *two, "--templates", "coreg"), "Did you mean 'coreg-27'?"),
         (("annotate", photos, *two, "--model", "no-such-model"), "no-such-model"),
-        (("report", tmp_path / "empty"), "First run: sklearn-npll annotate"),
+        (("report", tmp_path / "empty"), "Give the folder that sklearn-npll annotate"),
     ]
     for args, message in cases:
         assert message in error_of(capsys, *args, *out)
@@ -428,11 +432,32 @@ def test_errors_without_a_message_of_ours_have_their_type(annotated, monkeypatch
 
 
 def test_wrong_use_ends_with_2(capsys):
-    for args in ((), ("annotat",), ("annotate", "x"), ("fit", "x", "--epochs", "many")):
+    rule_value = ("annotate", "x", "--classes", "a,b", "--rule-value", "many")
+    epochs = ("fit", "x", "--epochs")
+    for args in ((), ("annotat",), ("annotate", "x"), (*epochs, "many"), (*epochs, 0), rule_value):
         with pytest.raises(SystemExit) as ended:
             run(*args)
         assert ended.value.code == 2
-    capsys.readouterr()
+    message = capsys.readouterr().err
+    assert "--epochs: 0 is less than 1" in message
+    assert "--rule-value: invalid number value: 'many'" in message
+
+
+def test_choices_are_those_of_the_library():
+    from sklearn_npll._rules import SCORE_RULES
+    from sklearn_npll.annotators._refinement import REFINEMENTS
+    from sklearn_npll.coreg._classifier import VARIANTS
+
+    commands = make_parser()._subparsers._group_actions[0].choices
+    choices = {
+        action.dest: set(action.choices)
+        for command in commands.values()
+        for action in command._actions
+        if action.choices
+    }
+    assert choices["rule"] == {"union", *SCORE_RULES}
+    assert choices["refine"] == set(REFINEMENTS)
+    assert choices["variant"] == set(VARIANTS)
 
 
 def test_the_program_starts_without_torch():

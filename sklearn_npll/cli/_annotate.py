@@ -4,7 +4,14 @@ import os
 import warnings
 from pathlib import Path
 
-from ._options import ON_ERROR, add_device_option, add_table_option, note, report_unreadable
+from ._options import (
+    ON_ERROR,
+    add_device_option,
+    add_table_option,
+    note,
+    positive,
+    report_unreadable,
+)
 
 
 def add_parser(commands, **options):
@@ -34,24 +41,32 @@ def add_parser(commands, **options):
     parser.add_argument("--pretrained", metavar="TAG", help="weights of the model, such as openai")
     parser.add_argument(
         "--rule",
+        choices=("union", "topk", "threshold", "ratio", "cumulative", "cpl"),
         default="union",
-        help="union (default), topk, threshold, ratio, cumulative or cpl: from answers to"
-        " candidates",
+        help="from answers to candidates (default: union)",
     )
     parser.add_argument(
         "--rule-value",
-        type=_rule_value,
+        type=number,
         metavar="VALUE",
         help="such as 3, 0.1 or, for cpl, 0.6,0.9",
     )
-    parser.add_argument("--refine", help="zlap, transclip or inmap: compare the images as well")
+    parser.add_argument(
+        "--refine",
+        choices=("zlap", "transclip", "inmap"),
+        help="compare the images as well (default: no)",
+    )
     parser.add_argument(
         "--output", default="labels", metavar="DIR", help="folder of the results (default: labels)"
     )
     add_table_option(parser)
     parser.add_argument("--on-error", choices=("skip", "raise"), default="raise", help=ON_ERROR)
     parser.add_argument(
-        "--batch-size", type=int, default=256, metavar="N", help="images at once (default: 256)"
+        "--batch-size",
+        type=positive,
+        default=256,
+        metavar="N",
+        help="images at once (default: 256)",
     )
     add_device_option(parser)
     parser.set_defaults(
@@ -111,7 +126,7 @@ def run(args):
     report_unreadable(errors, output / "unreadable.csv")
 
 
-def _rule_value(text):
+def number(text):
     """A number or, with a comma, a pair of them."""
     values = [float(part) if "." in part or "e" in part else int(part) for part in text.split(",")]
     return values[0] if len(values) == 1 else values

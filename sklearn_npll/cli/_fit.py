@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ._options import add_device_option, add_table_option, note
+from ._options import add_device_option, add_table_option, note, positive
 
 
 def add_parser(commands, **options):
@@ -18,7 +18,7 @@ def add_parser(commands, **options):
     parser.add_argument(
         "--known", metavar="FILE", help="CSV file of a few known labels, with columns path, class"
     )
-    parser.add_argument("--epochs", type=int, default=50, metavar="N", help="(default: 50)")
+    parser.add_argument("--epochs", type=positive, default=50, metavar="N", help="(default: 50)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
     parser.add_argument(
         "--module",
@@ -26,10 +26,15 @@ def add_parser(commands, **options):
         help="network: auto (default, by the size of the images), resnet8, resnet8_strided,"
         " preact_resnet18, wrn_28_2, or a timm model",
     )
-    parser.add_argument("--variant", default="robust", help="robust (default) or paper")
+    parser.add_argument(
+        "--variant",
+        choices=("robust", "paper"),
+        default="robust",
+        help="paper is the method as published (default: robust)",
+    )
     parser.add_argument(
         "--image-size",
-        type=int,
+        type=positive,
         metavar="PIXELS",
         help="side of the squares that images are resized to (default: their own size, or 64)",
     )

@@ -39,8 +39,8 @@ def load_labels(folder):
     path = Path(folder, LABELS)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no {LABELS}. First run: sklearn-npll annotate IMAGES --classes NAMES"
-            f" --output {folder}"
+            f"{folder} holds no {LABELS}. Give the folder that sklearn-npll annotate has written,"
+            " its --output."
         )
     labels = PartialLabels.load(path)
     if not isinstance(labels.data, list):

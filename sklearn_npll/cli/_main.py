@@ -64,6 +64,7 @@ def main(argv=None):
         try:
             args.run(args)
         except KeyboardInterrupt:
+            print(file=sys.stderr)  # below the progress bar
             _say(f"interrupted. {args.after_interruption}")
             return 130
         except Exception as error:

@@ -1,5 +1,6 @@
 """Options and messages that several commands have."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def add_device_option(parser):
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, ... (default: cuda if there is one)"
     )
+
+
+def positive(text):
+    """Read an integer of at least 1."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
 
 
 def note(args, text):
@@ -49,7 +57,7 @@ def report_unreadable(errors, file):
         "reason": [error.reason for error in errors],
     }
     write_table(file, columns)
-    print(f"{len(errors)} images could not be read and were skipped; see {file}:", file=sys.stderr)
+    print(f"Skipped {len(errors)} that could not be read; see {file}:", file=sys.stderr)
     for error in errors[:5]:
         print(f"  {error.path!r}: {error.reason}", file=sys.stderr)
     if len(errors) > 5:
