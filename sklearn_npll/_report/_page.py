@@ -186,7 +186,7 @@ def _classes(annotator, learner):
             " it, or give a few known labels; it cannot be learned otherwise.</p>"
         )
     else:
-        parts.append("<p>No class is hardly ever named.</p>")
+        parts.append("<p>No class has less than a tenth of an equal share.</p>")
     head = ["class", "preferred", "", "candidate"]
     columns = [preferred, candidate]
     if learner is not None:
