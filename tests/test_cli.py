@@ -1,7 +1,9 @@
 """The command line, on a few dozen images with the shipped model."""
 
 import csv
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll.annotators import _open_clip
 from sklearn_npll.cli import main
 from sklearn_npll.cli._main import make_parser
+from sklearn_npll.coreg._net import CoRegNet
 from sklearn_npll.datasets import load_fashion_mnist
 
 ROOT = Path(__file__).parents[1]
@@ -196,6 +199,14 @@ def test_no_image_can_be_read(tmp_path, capsys):
     assert "1.png') cannot be read" in error_of(capsys, *args, "--on-error", "skip")
 
 
+def test_one_template_has_nothing_to_agree_with(photos, tmp_path):
+    args = ("--classes", "bag,shoe", "--templates", "simple", "--output", tmp_path, "--quiet")
+    assert run("annotate", photos, *args) == 0
+    assert {row["agreement"] for row in read_csv(tmp_path / "labels.csv")} == {""}
+    assert run("report", tmp_path, "--quiet") == 0
+    assert "Agreement between" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 # fit
 
 
@@ -214,22 +225,37 @@ def test_fit_learns_what_the_classifier_learns(fitted):
     assert clean == pytest.approx(again.clean_probability_, rel=1e-5)
 
 
-def test_fit_continues(annotated, tmp_path, monkeypatch, capsys):
-    """The second call does the epochs that the first one did not."""
-    options = ("--model-file", tmp_path / "m.joblib", "--checkpoint-dir", tmp_path / "states")
-    record = CoRegClassifier._record_labels
+@pytest.mark.parametrize("moment", ["during the second epoch", "at the end of the first"])
+def test_fit_continues(moment, annotated, fitted, photos, tmp_path, monkeypatch, capsys):
+    """The second call does the epoch that the first one did not."""
+    train_epoch, n_epochs = CoRegNet.train_epoch, []
 
-    def interrupted(*_):
+    def interrupted(*args):
+        n_epochs.append(1)
+        if len(n_epochs) == 2:
+            raise KeyboardInterrupt
+        return train_epoch(*args)
+
+    def interrupted_line(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(CoRegClassifier, "_record_labels", interrupted)
-    assert run("fit", annotated, "--epochs", 2, *options) == 130
-    assert capsys.readouterr().out.count("epoch ") == 2
-    monkeypatch.setattr(CoRegClassifier, "_record_labels", record)
-    assert run("fit", annotated, "--epochs", 2, *options) == 0
+    for name in ("labels.npz", "annotation.json"):
+        (tmp_path / name).write_bytes((annotated / name).read_bytes())
+    args = ("fit", tmp_path, "--epochs", 2, "--model-file", tmp_path / "m.joblib")
+    with monkeypatch.context() as patch:
+        if moment == "at the end of the first":
+            patch.setattr("sklearn_npll._neural._net.progress_line", interrupted_line)
+        else:
+            patch.setattr(CoRegNet, "train_epoch", interrupted)
+        assert run(*args) == 130
+    assert "continues from the last finished epoch" in capsys.readouterr().err
+    assert not (tmp_path / "m.joblib").exists()
+    assert run(*args) == 0
     captured = capsys.readouterr()
-    assert "epoch " not in captured.out
+    assert "epoch 1/2" not in captured.out
+    assert "epoch 2/2" in captured.out
     assert "Load m.joblib only if you made it" in captured.out
+    assert (tmp_path / "learned.csv").read_bytes() == (fitted / "learned.csv").read_bytes()
 
 
 def test_known_labels(photos, annotated, tmp_path):
@@ -458,6 +484,12 @@ def test_choices_are_those_of_the_library():
     assert choices["rule"] == {"union", *SCORE_RULES}
     assert choices["refine"] == set(REFINEMENTS)
     assert choices["variant"] == set(VARIANTS)
+
+
+def test_the_script_is_declared():
+    (target,) = re.findall(r'^sklearn-npll = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    module, _, function = target.partition(":")
+    assert getattr(importlib.import_module(module), function) is main
 
 
 def test_the_program_starts_without_torch():

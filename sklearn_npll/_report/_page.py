@@ -28,8 +28,8 @@ N_OPEN = 40  # rows of a table that is not folded
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-class _Told:
-    """Labels, as one of two says them.
+class _Labeller:
+    """Labels, and the classes that whoever gave them prefers.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ def write_report(path, labels, *, folder=None, annotation=(), learned=None, trai
     """
     if not len(labels):
         raise ValueError("There are no images to report on.")
-    annotator = _Told(labels)
+    annotator = _Labeller(labels)
     learner = None
     if learned is not None:
         if learned.data != labels.data or learned.classes.tolist() != labels.classes.tolist():
             raise ValueError("The learner's labels are of other images or classes.")
-        learner = _Told(learned)
+        learner = _Labeller(learned)
     annotation, training = dict(annotation), dict(training)
     templates = annotation.pop("templates", None)
     title = "Labels" if folder is None else f"Labels of {Path(folder).name or folder}"
@@ -128,14 +128,10 @@ def _certainty(annotator, templates):
     table = ""
     if labels.votes is not None:
         agreement = pair_agreement(labels.votes)
-        charts.insert(
-            1,
-            _deciles(
-                agreement[~np.isnan(agreement)],
-                "Agreement between templates",
-                "pairs of templates that chose the same class",
-            ),
-        )
+        agreement = agreement[~np.isnan(agreement)]
+        if len(agreement):
+            axis = "pairs of templates that chose the same class"
+            charts.insert(1, _deciles(agreement, "Agreement between templates", axis))
         if templates is not None:
             shares = template_agreement(labels.votes, annotator.codes)
             rows = [
@@ -232,22 +228,22 @@ def _pictures(annotator, files):
     )
 
 
-def _grid(rows, files, told):
+def _grid(rows, files, labeller):
     """Images with the preferred class, its confidence and the other candidates."""
-    names, figures = told.names, []
+    names, figures = labeller.names, []
     for row in rows.tolist():
-        label = f"{names[told.codes[row]]} {percent(told.confidence[row])}"
-        own = told.labels[row].nonzero()[0].tolist()
-        others = [names[code] for code in own if code != told.codes[row]]
+        label = f"{names[labeller.codes[row]]} {percent(labeller.confidence[row])}"
+        own = labeller.labels[row].nonzero()[0].tolist()
+        others = [names[code] for code in own if code != labeller.codes[row]]
         more = f" +{len(others) - 3}" if len(others) > 3 else ""
         or_else = f"or {', '.join(others[:3])}{more}" if others else ""
-        figures.append(_figure(row, files, told, label, or_else))
+        figures.append(_figure(row, files, labeller, label, or_else))
     return f'<div class="grid">{"".join(figures)}</div>'
 
 
-def _figure(row, files, told, label, comment):
+def _figure(row, files, labeller, label, comment):
     file = files[row]
-    picture = thumbnail(told.labels.data[row], f"{file}: {label}")
+    picture = thumbnail(labeller.labels.data[row], f"{file}: {label}")
     return (
         f"<figure>{picture}<figcaption>{escape(label)}"
         f'<span class="comment">{escape(comment)}</span>'

@@ -93,8 +93,9 @@ def run(args):
         "rule_value": args.rule_value,
         "refine": args.refine,
     }
+    classes = read_classes(args.classes)
     annotator = VLMPartialAnnotator(
-        read_classes(args.classes),
+        classes,
         templates=read_templates(args.templates),
         **settings,
         device=args.device,
@@ -113,8 +114,8 @@ def run(args):
     labels, errors = _readable(labels)
 
     labels.save(output / LABELS)
-    settings = {"folder": folder, "templates": annotator.templates_, **settings}
-    write_json(output / ANNOTATION, settings)
+    lists = {"classes": classes, "templates": annotator.templates_}
+    write_json(output / ANNOTATION, {"folder": folder, **lists, **settings})
     write_table(table, _columns(labels, relative(labels.data, folder)))
     summary = labels.summary()
     note(

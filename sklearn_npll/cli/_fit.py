@@ -84,6 +84,8 @@ def run(args):
         verbose=int(not args.quiet),
     )
     clf.fit(labels)
+    if clf.n_iter_ < args.epochs:  # Ctrl-C at the end of an epoch ends the training quietly
+        raise KeyboardInterrupt
     clf.set_params(checkpoint_dir=None, verbose=0)  # matters of this machine
     save_model(clf, model_file)
     table = _write_learned(folder, labels, clf, args, annotation["folder"])

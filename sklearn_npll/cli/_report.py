@@ -29,6 +29,7 @@ def run(args):
     labels, annotation = load_labels(args.folder)
     learned, training = load_learned(args.folder)
     images = annotation.pop("folder")  # a path of this machine is not to be in a page to share
+    annotation.pop("classes", None)  # the page has a table of them
     if training is not None:
         del training["labels"]  # a checksum
     page = Path(args.output or Path(args.folder, "report.html"))
