@@ -108,9 +108,7 @@ def test_figures(page):
 
 
 def test_classes(page):
-    assert 'a"b : preferred for 0 of the images, a candidate of 0' in page.text.replace(
-        'a"b: ', 'a"b : '
-    )
+    assert 'a"b: preferred for 0% of the images, a candidate of 0%' in page.text
     # preferred, candidate, by the learner
     assert "cat 33% 50% 17%" in page.text
     assert "dog 33% 67% 50%" in page.text
@@ -175,9 +173,8 @@ def test_many_classes_are_folded(tmp_path):
     write_report(tmp_path / "r.html", labels)
     page = Page(tmp_path / "r.html")
     assert "All 100 classes" in page.text
-    assert "class 40: preferred for 0" in page.text
-    assert "class 41: preferred for 0" not in page.text
-    assert "and 59 more" in page.text
+    assert page.text.index("class 10: preferred") < page.text.index("and 89 more")
+    assert page.text.index("class 11: preferred") > page.text.index("and 89 more")
 
 
 def test_other_samples_are_refused(labels, learned, tmp_path):

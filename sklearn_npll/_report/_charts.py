@@ -90,10 +90,10 @@ def percent(share):
     Examples
     --------
     >>> percent(0.5), percent(0.042), percent(0), percent(0.0001)
-    ('50%', '4.2%', '0', '<0.1%')
+    ('50%', '4.2%', '0%', '<0.1%')
     """
     if share == 0:
-        return "0"
+        return "0%"
     if share < 0.001:
         return "<0.1%"
     return f"{share:.0%}" if share >= 0.0995 else f"{share:.1%}"

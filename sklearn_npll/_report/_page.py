@@ -23,6 +23,7 @@ N_IMAGES = 24  # of a grid
 N_CHANGES, N_CHANGED = 6, 12  # changes shown with images, and images of each
 MANY_CHANGES = 1 / 3  # of the images
 N_ROWS = 15  # of a table of pairs
+N_RARE = 10  # rare classes that are not folded
 N_OPEN = 40  # rows of a table that is not folded
 # Nothing may be loaded, whatever a name in the page says.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -170,16 +171,21 @@ def _classes(annotator, learner):
     rare, pairs = rare_classes(preferred), confused_pairs(annotator.labels)
     parts = ["<h2>Classes</h2>"]
     if len(rare):
-        items = "".join(
+        items = [
             f"<li>{escape(names[i])}: preferred for {percent(preferred[i])} of the images, a"
             f" candidate of {percent(candidate[i])}</li>"
-            for i in rare[:N_OPEN]
-        )
-        more = f"<p>and {len(rare) - N_OPEN} more</p>" if len(rare) > N_OPEN else ""
+            for i in rare
+        ]
         parts.append(
             '<p class="alert">Never or hardly ever named (less than a tenth of an equal share)</p>'
-            f"<ul>{items}</ul>{more}<p>Where such a class is in the images, try other names for"
-            " it, or give a few known labels; it cannot be learned otherwise.</p>"
+            f"<ul>{''.join(items[:N_RARE])}</ul>"
+        )
+        if len(items) > N_RARE:
+            more = f"<ul>{''.join(items[N_RARE:])}</ul>"
+            parts.append(_folded(f"and {len(items) - N_RARE} more", more))
+        parts.append(
+            "<p>Where such a class is in the images, try other names for it, or give a few known"
+            " labels; it cannot be learned otherwise.</p>"
         )
     else:
         parts.append("<p>No class has less than a tenth of an equal share.</p>")
@@ -310,14 +316,16 @@ def _settings(settings):
 def _table(name, head, rows, numbers=()):
     """A table of cells that are HTML already; columns of numbers are set to the right."""
 
-    def line(cells, tag):
+    def line(cells, tag, scope=""):
         marks = (' class="number"' if i in numbers else "" for i in range(len(cells)))
-        return "<tr>" + "".join(f"<{tag}{m}>{c}</{tag}>" for m, c in zip(marks, cells)) + "</tr>"
+        row = (f"<{tag}{scope}{mark}>{cell}</{tag}>" for mark, cell in zip(marks, cells))
+        return f"<tr>{''.join(row)}</tr>"
 
+    heading = line(head, "th", ' scope="col"')
     body = "".join(line(row, "td") for row in rows)
     return (
         f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table>'
-        f"<thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
+        f"<thead>{heading}</thead><tbody>{body}</tbody></table></div>"
     )
 
 
