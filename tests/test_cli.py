@@ -18,6 +18,7 @@ from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll.annotators import _open_clip
 from sklearn_npll.cli import main
 from sklearn_npll.cli._main import make_parser
+from sklearn_npll.cli._model_files import default_model_file
 from sklearn_npll.coreg._net import CoRegNet
 from sklearn_npll.datasets import load_fashion_mnist
 
@@ -363,6 +364,13 @@ def test_models_of_skops(annotated, fitted, photos, tmp_path, capsys):
     skops.dump(VLMPartialAnnotator(NAMES).fit(IMAGES[:1]), tmp_path / "other.skops")
     line = error_of(capsys, "predict", tmp_path / "other.skops", photos)
     assert "it is no model of fit, since it wants to make sklearn_npll.annotators" in line
+
+
+def test_models_without_skops(annotated, photos, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "skops", None)
+    assert default_model_file("x") == Path("x", "model.joblib")
+    for args in (("fit", annotated, "--model-file", "m.skops"), ("predict", "m.skops", photos)):
+        assert "need skops: pip install sklearn-npll[skops]" in error_of(capsys, *args)
 
 
 # tables

@@ -206,8 +206,10 @@ def test_pairs_of_sparse_candidates():
     sets[:2, 70] = True
     sets[3, 99] = True
     labels = PartialLabels.from_candidates(sets)
-    assert confused_pairs(labels) == [(7, 70, 2, 0.5), (7, 99, 1, 0.25)]
-    assert confused_pairs(labels, least=0.4) == [(7, 70, 2, 0.5)]
+    assert confused_pairs(labels, n_least=1) == [(7, 70, 2, 0.5), (7, 99, 1, 0.25)]
+    assert confused_pairs(labels, least=0.4, n_least=1) == [(7, 70, 2, 0.5)]
+    assert confused_pairs(labels) == [(7, 70, 2, 0.5)]
+    assert confused_pairs(labels, least=0.6) == []
 
 
 def test_best_of_each_class():

@@ -53,7 +53,7 @@ def rare_classes(preferred):
     return order[preferred[order] < HARDLY / len(preferred)]
 
 
-def confused_pairs(labels, least=0.25):
+def confused_pairs(labels, least=0.25, n_least=2):
     """Return the classes that are often candidates of the same sample.
 
     Parameters
@@ -61,6 +61,8 @@ def confused_pairs(labels, least=0.25):
     labels : PartialLabels
     least : float, default=0.25
         Of the samples with either as a candidate, the share with both from which to tell.
+    n_least : int, default=2
+        The number of samples with both from which to tell.
 
     Returns
     -------
@@ -70,9 +72,9 @@ def confused_pairs(labels, least=0.25):
     Examples
     --------
     >>> from sklearn_npll import PartialLabels
-    >>> labels = PartialLabels.from_candidates([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+    >>> labels = PartialLabels.from_candidates([[1, 1, 0], [1, 1, 0], [0, 1, 1], [0, 1, 0]])
     >>> confused_pairs(labels)
-    [(0, 1, 1, 0.5)]
+    [(0, 1, 2, 0.5)]
     """
     csr = sp.csr_array(labels.tocsr(), dtype=np.int64)
     together = sp.coo_array(sp.triu(csr.T @ csr, k=1))
@@ -80,7 +82,7 @@ def confused_pairs(labels, least=0.25):
     first, second, both = together.row, together.col, together.data
     shares = both / (counts[first] + counts[second] - both)
     order = np.lexsort((-both, -shares))
-    order = order[shares[order] >= least]
+    order = order[(shares[order] >= least) & (both[order] >= n_least)]
     columns = (values[order].tolist() for values in (first, second, both, shares))
     return list(zip(*columns))
 
