@@ -160,6 +160,13 @@ def test_options_of_annotate(photos, tmp_path, capsys):
     assert "30 images, 2.00 candidates each, 0.0% with a single one." in captured.out
 
 
+def test_many_classes_in_one_argument(photos, tmp_path):
+    names = [f"thing number {i}" for i in range(30)]  # longer than a file name may be
+    args = ("--classes", ",".join(names), "--templates", "simple", "--output", tmp_path, "--quiet")
+    assert run("annotate", photos, *args) == 0
+    assert PartialLabels.load(tmp_path / "labels.npz").classes.tolist() == names
+
+
 def test_two_quantiles(photos, tmp_path):
     options = ("--rule", "cpl", "--rule-value", "0.5,0.8", "--output", tmp_path, "--quiet")
     assert run("annotate", photos, "--classes", "bag,shoe", *options) == 0

@@ -143,10 +143,8 @@ def _certainty(annotator, templates):
                 "Each template: how often it chose the preferred class",
                 _table("templates", ("template", "agrees", ""), rows, numbers=(1,)),
             )
-    return (
-        f'<h2>How sure the annotator is</h2>{text}<div class="charts">{"".join(charts)}</div>'
-        + (table)
-    )
+    drawn = f'<div class="charts">{"".join(charts)}</div>'
+    return f"<h2>How sure the annotator is</h2>{text}{drawn}{table}"
 
 
 def _set_sizes(sizes, n_columns=8):
@@ -305,12 +303,10 @@ def _learnt(annotator, learner, files):
 
 
 def _settings(settings):
-    rows = [(escape(name), escape(str(value))) for name, value in settings.items()]
-    return (
-        "<h2>How this was made</h2>" + _table("settings", ("setting", "value"), rows)
-        if rows
-        else ""
-    )
+    rows = [(escape(k), escape(str(v))) for k, v in settings.items() if v is not None]
+    if not rows:
+        return ""
+    return f"<h2>How this was made</h2>{_table('settings', ('setting', 'value'), rows)}"
 
 
 def _table(name, head, rows, numbers=()):

@@ -60,12 +60,13 @@ def add_parser(commands, **options):
 def run(args):
     """Train on the labels of a folder; the model and its labels go into it."""
     from ..coreg import CoRegClassifier
-    from ._folder import load_labels
+    from ._folder import digest, load_labels
     from ._model_files import check_model_file, default_model_file, save_model
     from ._tables import check_table
 
     folder = Path(args.folder)
     labels, annotation = load_labels(folder)
+    checksum = digest(folder)
     model_file = Path(args.model_file or default_model_file(folder))
     check_model_file(model_file)
     check_table(f"learned.{args.table}")
@@ -88,8 +89,12 @@ def run(args):
         raise KeyboardInterrupt
     clf.set_params(checkpoint_dir=None, verbose=0)  # matters of this machine
     save_model(clf, model_file)
-    table = _write_learned(folder, labels, clf, args, annotation["folder"])
-    note(args, f"Wrote {model_file} and {table}.")
+    n_known = 0 if labels.known is None else int(labels.known.sum())
+    training = {"epochs": args.epochs, "seed": args.seed, "module": args.module}
+    training.update(variant=args.variant, n_known=n_known, labels=checksum)
+    learned = f"learned.{args.table}"
+    _write_learned(folder, learned, labels, clf, training, annotation["folder"])
+    note(args, f"Wrote {model_file} and {folder / learned}.")
     if model_file.suffix == ".joblib":
         note(args, f"Load {model_file.name} only if you made it; a .skops file is safe to share.")
 
@@ -112,11 +117,11 @@ def _with_known(labels, file, images):
     )
 
 
-def _write_learned(folder, labels, clf, args, images):
+def _write_learned(folder, table, labels, clf, training, images):
     """Write the learner's labels of the images, as a container and as a table."""
     from .._evidence import best_labels
     from .._partial_labels import PartialLabels
-    from ._folder import LEARNED, TRAINING, digest, relative, write_json
+    from ._folder import LEARNED, TRAINING, relative, write_json
     from ._tables import write_table
 
     learned = PartialLabels(
@@ -127,13 +132,9 @@ def _write_learned(folder, labels, clf, args, images):
         known=labels.known,
     )
     learned.save(folder / LEARNED)
-    n_known = 0 if labels.known is None else int(labels.known.sum())
-    settings = {"epochs": clf.n_iter_, "seed": args.seed, "module": args.module}
-    settings.update(variant=args.variant, n_known=n_known, labels=digest(folder))
-    write_json(folder / TRAINING, settings)
+    write_json(folder / TRAINING, training)
     codes, confidence = best_labels(learned)
     before, _ = best_labels(labels)
-    table = folder / f"learned.{args.table}"
     columns = {
         "path": relative(labels.data, images),
         "label": labels.classes[codes],
@@ -141,5 +142,4 @@ def _write_learned(folder, labels, clf, args, images):
         "annotator_label": labels.classes[before],
         "clean_probability": clf.clean_probability_,
     }
-    write_table(table, columns)
-    return table
+    write_table(folder / table, columns)

@@ -37,7 +37,7 @@ def read_classes(text):
     >>> read_classes("cat, dog, red fox")
     {'cat': ['cat'], 'dog': ['dog'], 'red fox': ['red fox']}
     """
-    if Path(text).is_file():
+    if os.path.isfile(text):
         lines = [(f"{text}, line {number}", line) for number, line in _lines(text)]
     elif "," in text:
         lines = [("--classes", name.strip()) for name in text.split(",") if name.strip()]
@@ -83,7 +83,7 @@ def read_templates(text):
     >>> read_templates("coreg-27")
     'coreg-27'
     """
-    return [line for _, line in _lines(text)] if Path(text).is_file() else text
+    return [line for _, line in _lines(text)] if os.path.isfile(text) else text
 
 
 def read_known(file, labels, folder):

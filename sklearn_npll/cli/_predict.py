@@ -30,6 +30,8 @@ def add_parser(commands, **options):
 
 def run(args):
     """Predict the classes of the images of a folder into a table."""
+    import numpy as np
+
     from ..datasets._image_folder import find_images
     from ._folder import relative
     from ._model_files import load_model
@@ -42,10 +44,11 @@ def run(args):
     paths, proba, errors = _predict(model, images, args.on_error == "skip", not args.quiet)
     columns = {"path": relative(paths, args.folder)}
     best = (-proba).argsort(axis=1, kind="stable")[:, :_TOP]
-    for rank, column in enumerate(best.T, 1):
-        suffix = f"_{rank}" if rank > 1 else ""
-        columns[f"label{suffix}"] = model.classes_[column]
-        columns[f"confidence{suffix}"] = proba[range(len(proba)), column]
+    confidence = np.take_along_axis(proba, best, axis=1)
+    for rank in range(best.shape[1]):
+        suffix = f"_{rank + 1}" if rank else ""
+        columns[f"label{suffix}"] = model.classes_[best[:, rank]]
+        columns[f"confidence{suffix}"] = confidence[:, rank]
     write_table(output, columns)
     note(args, f"{len(paths)} images. Wrote {output}.")
     report_unreadable(errors, output.with_name(f"{output.stem}-unreadable.csv"))
