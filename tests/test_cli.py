@@ -366,7 +366,7 @@ def test_models_of_skops(annotated, fitted, photos, tmp_path, capsys):
     for file, table in ((model, "a.csv"), (fitted / "m.joblib", "b.csv")):
         assert run("predict", file, photos, "--output", tmp_path / table, "--quiet") == 0
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    assert str(tmp_path).encode() not in model.read_bytes()
+    assert str(annotated.parent).encode() not in model.read_bytes()  # as images and checkpoints are
 
     skops.dump(VLMPartialAnnotator(NAMES).fit(IMAGES[:1]), tmp_path / "other.skops")
     line = error_of(capsys, "predict", tmp_path / "other.skops", photos)
@@ -401,7 +401,7 @@ def test_parquet_without_pyarrow(photos, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names must be text there")
-def test_file_names_that_are_no_text(tmp_path):
+def test_file_names_that_are_no_text(tmp_path, capsys):
     folder, out = tmp_path / "images", tmp_path / "out"
     folder.mkdir()
     name = b"caf\xe9.png"
@@ -409,6 +409,8 @@ def test_file_names_that_are_no_text(tmp_path):
         Image.fromarray(IMAGES[0]).save(file, "PNG")
     assert run("annotate", folder, "--classes", "bag,shoe", "--output", out, "--quiet") == 0
     assert (out / "labels.csv").read_bytes().splitlines()[1].startswith(name)
+    assert run("report", out, "--output", f"{out}/caf\udce9.html") == 0
+    assert r"caf\udce9.html" in capsys.readouterr().out
     assert run("report", out, "--quiet") == 0
     assert r"caf\udce9.png" in (out / "report.html").read_text(encoding="utf-8")
 

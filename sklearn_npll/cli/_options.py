@@ -34,7 +34,7 @@ def positive(text):
 def note(args, text):
     """Print a message that ``--quiet`` silences."""
     if not args.quiet:
-        print(text, flush=True)
+        print(text.encode(errors="backslashreplace").decode(), flush=True)  # paths may be no text
 
 
 def report_unreadable(errors, file):
