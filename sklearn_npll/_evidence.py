@@ -172,7 +172,7 @@ def annotator_shares(scores, votes, n_classes):
     return None if votes is None else majority_vote(votes, n_classes)
 
 
-def best_labels(labels):
+def preferred_classes(labels):
     """Return the class that the annotator prefers for each sample, and how much.
 
     Parameters
@@ -191,5 +191,5 @@ def best_labels(labels):
     if not sp.issparse(shares):
         shares = annotator_shares(shares, labels.votes, len(labels.classes))
     if shares is None:
-        shares = sp.csr_array(labels.tocsr() / labels.set_sizes[:, None])
+        shares = sp.csr_array(labels.tocsr().multiply(1 / labels.set_sizes[:, None]))
     return largest_columns(shares), _by_row(shares.max)

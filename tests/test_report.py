@@ -7,8 +7,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import sparse as sp
 
 from sklearn_npll import PartialLabels
+from sklearn_npll._evidence import preferred_classes
 from sklearn_npll._report import write_report
 from sklearn_npll._report._charts import column_chart
 from sklearn_npll._report._findings import best_of_each, confused_pairs
@@ -210,6 +212,23 @@ def test_pairs_of_sparse_candidates():
     assert confused_pairs(labels, least=0.4, n_least=1) == [(7, 70, 2, 0.5)]
     assert confused_pairs(labels) == [(7, 70, 2, 0.5)]
     assert confused_pairs(labels, least=0.6) == []
+
+
+def test_preferred_classes():
+    """By the scores, or else the votes, or else the candidates; not among the candidates only."""
+    sets = np.array([[1, 0, 0], [0, 1, 1]], dtype=bool)
+    scores = np.array([[0.1, 0.3, 0.6], [0.2, 0.4, 0.4]])
+    votes = np.array([[1, 1, -1], [2, 0, 2]])
+    cases = [
+        ({"scores": scores, "votes": votes}, [2, 1], [0.6, 0.4]),
+        ({"scores": sp.csr_array(scores), "votes": votes}, [2, 1], [0.6, 0.4]),
+        ({"votes": votes}, [1, 2], [1, 2 / 3]),
+        ({}, [0, 1], [1, 0.5]),
+    ]
+    for parts, codes, confidence in cases:
+        found = preferred_classes(PartialLabels(None, NAMES[:3], sets, **parts))
+        assert found[0].tolist() == codes
+        assert found[1] == pytest.approx(confidence)
 
 
 def test_best_of_each_class():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._evidence import best_labels, pair_agreement
+from .._evidence import pair_agreement, preferred_classes
 from .._files import atomic_write
 from ._charts import bar, column_chart, percent
 from ._findings import (
@@ -40,7 +40,7 @@ class _Labeller:
     def __init__(self, labels):
         self.labels = labels
         self.names = [str(name) for name in labels.classes.tolist()]
-        self.codes, self.confidence = best_labels(labels)
+        self.codes, self.confidence = preferred_classes(labels)
 
 
 def write_report(path, labels, *, folder=None, annotation=(), learned=None, training=()):

@@ -146,10 +146,10 @@ def _readable(labels):
 
 
 def _columns(labels, paths):
-    from .._evidence import best_labels, pair_agreement
+    from .._evidence import pair_agreement, preferred_classes
 
     classes, candidates = labels.classes, labels.tocsr()
-    codes, confidence = best_labels(labels)
+    codes, confidence = preferred_classes(labels)
     names = classes[candidates.indices].tolist()
     return {
         "path": paths,

@@ -119,7 +119,7 @@ def _with_known(labels, file, images):
 
 def _write_learned(folder, table, labels, clf, training, images):
     """Write the learner's labels of the images, as a container and as a table."""
-    from .._evidence import best_labels
+    from .._evidence import preferred_classes
     from .._partial_labels import PartialLabels
     from ._folder import LEARNED, TRAINING, relative, write_json
     from ._tables import write_table
@@ -133,8 +133,8 @@ def _write_learned(folder, table, labels, clf, training, images):
     )
     learned.save(folder / LEARNED)
     write_json(folder / TRAINING, training)
-    codes, confidence = best_labels(learned)
-    before, _ = best_labels(labels)
+    codes, confidence = preferred_classes(learned)
+    before, _ = preferred_classes(labels)
     columns = {
         "path": relative(labels.data, images),
         "label": labels.classes[codes],
