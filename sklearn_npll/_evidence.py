@@ -51,6 +51,33 @@ def majority_vote(votes, n_classes, weights=None):
     return counts / counts.sum(axis=1, keepdims=True)
 
 
+def pair_agreement(votes):
+    """Return how far the prompts agree about each sample.
+
+    Parameters
+    ----------
+    votes : int ndarray of shape (n_samples, n_prompts)
+        Indices of classes; -1 where a prompt abstained.
+
+    Returns
+    -------
+    ndarray of float of shape (n_samples,)
+        Share of the pairs of prompts that voted for the same class; NaN with fewer than two votes.
+
+    Examples
+    --------
+    >>> pair_agreement(np.array([[0, 0, 2], [1, 1, -1], [1, -1, -1]]))
+    array([0.33333333, 1.        ,        nan])
+    """
+    equal, pairs = np.zeros(len(votes)), np.zeros(len(votes))
+    for lag in range(1, votes.shape[1]):
+        first, second = votes[:, lag:], votes[:, :-lag]
+        voted = (first >= 0) & (second >= 0)
+        pairs += voted.sum(axis=1)
+        equal += (voted & (first == second)).sum(axis=1)
+    return np.divide(equal, pairs, out=np.full(len(votes), np.nan), where=pairs > 0)
+
+
 def as_dense(matrix):
     """Return a matrix as an array, which it may be already; None stays None."""
     return matrix.toarray() if sp.issparse(matrix) else matrix
@@ -143,3 +170,26 @@ def annotator_shares(scores, votes, n_classes):
         scores = np.asarray(scores, dtype=np.float64)
         return scores / scores.sum(axis=1, keepdims=True)
     return None if votes is None else majority_vote(votes, n_classes)
+
+
+def preferred_classes(labels):
+    """Return the class that the annotator prefers for each sample, and how much.
+
+    Parameters
+    ----------
+    labels : PartialLabels
+        With scores or votes; or else each candidate counts the same.
+
+    Returns
+    -------
+    codes : int ndarray of shape (n_samples,)
+        Indices of the classes with the largest share; the first of equal ones.
+    confidence : ndarray of float of shape (n_samples,)
+        Their shares.
+    """
+    shares = labels.scores
+    if not sp.issparse(shares):
+        shares = annotator_shares(shares, labels.votes, len(labels.classes))
+    if shares is None:
+        shares = sp.csr_array(labels.tocsr().multiply(1 / labels.set_sizes[:, None]))
+    return largest_columns(shares), _by_row(shares.max)

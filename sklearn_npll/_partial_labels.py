@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 
-from ._evidence import as_dense
+from ._evidence import as_dense, pair_agreement
 from ._files import atomic_write
 from ._messages import did_you_mean, name_rows
 from ._rules import candidates_from_scores, union_candidates
@@ -500,16 +500,10 @@ class PartialLabels:
         Prompts that abstained are left out, and so are samples with fewer than two votes. None if
         there are no such pairs at all.
         """
-        votes = self.votes
-        if votes is None:
+        shares = None if self.votes is None else pair_agreement(self.votes)
+        if shares is None or np.isnan(shares).all():
             return None
-        equal, pairs = np.zeros(len(self)), np.zeros(len(self))
-        for lag in range(1, votes.shape[1]):
-            first, second = votes[:, lag:], votes[:, :-lag]
-            voted = (first >= 0) & (second >= 0)
-            pairs += voted.sum(axis=1)
-            equal += (voted & (first == second)).sum(axis=1)
-        return float(np.mean(equal[pairs > 0] / pairs[pairs > 0])) if pairs.any() else None
+        return float(np.nanmean(shares))
 
     def encode_labels(self, y):
         """Translate class names to the indices of their columns.
