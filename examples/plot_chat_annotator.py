@@ -3,16 +3,16 @@ Candidates from a chat model
 ============================
 
 A chat model that sees images is asked several questions about each, and what it answers in words
-becomes a set of candidates. Here a small server in this script stands in for a hosted model, so that
-nothing is sent away and nothing is paid; for a real one, change ``base_url`` and ``model``.
+becomes a set of candidates. Here a small server in this script stands in for a hosted model, so
+that nothing is sent away and nothing is paid; for a real one, change ``base_url`` and ``model``.
 """
 
 # %%
 # A server that talks
 # -------------------
-# The stand-in has OpenAI's interface. It looks at the image with the vision-language model that comes
-# with the package, by a template that the question chooses, and talks as chat models do: sure of
-# itself, in doubt, or not at all.
+# The stand-in has OpenAI's interface. It looks at the image with the vision-language model that
+# comes with the package, by a template that the question chooses, and talks as chat models do: sure
+# of itself, in doubt, or not at all.
 import base64
 import io
 import json
@@ -102,9 +102,10 @@ server.shutdown()
 # %%
 # Look
 # ----
-# Some images, the four answers about each, and the candidates found in them. Bold is the true class.
+# Some images with their true class, the four answers about each, and the candidates found in them.
+# Where no answer names a class, all are candidates.
 shown = np.r_[labels.set_sizes.argsort()[[-1, -10, -25]], 0]
-fig, axes = plt.subplots(len(shown), 2, figsize=(9, 6.4), width_ratios=[1, 4], layout="constrained")
+fig, axes = plt.subplots(len(shown), 2, figsize=(9, 5.6), width_ratios=[1, 5], layout="constrained")
 for (left, right), row in zip(axes, shown):
     left.imshow(images[row], cmap="gray")
     left.set(xticks=[], yticks=[], xlabel=y[row])

@@ -2,8 +2,8 @@
 A map of the errors that Co-Reg mends
 =====================================
 
-The annotator looks at each image by itself. Co-Reg learns from all of them, and an image among others
-of another class changes its label. A map of the embeddings shows where that happens.
+The annotator looks at each image by itself. Co-Reg learns from all of them, and an image among
+others of another class changes its label. A map of the embeddings shows where that happens.
 """
 
 # %%
@@ -53,7 +53,12 @@ ax.scatter(*position.T, c=colors, s=9, alpha=0.45, linewidths=0)
 ring = {"facecolors": "none", "s": 44, "linewidths": 1.2}
 ax.scatter(*position[mended].T, edgecolors="black", label=f"mended ({mended.sum()})", **ring)
 ax.scatter(
-    *position[spoilt].T, color="red", marker="x", s=34, label=f"spoilt ({spoilt.sum()})", linewidths=1.2
+    *position[spoilt].T,
+    color="red",
+    marker="x",
+    s=34,
+    label=f"spoilt ({spoilt.sum()})",
+    linewidths=1.2,
 )
 for name in data.target_names:
     ax.annotate(
@@ -68,6 +73,6 @@ ax.legend(loc="upper left")
 # %%
 # The errors that are left lie where the classes meet.
 print(
-    f"Co-Reg mended {mended.sum()} of {np.sum(before != y)} wrong labels and spoilt {spoilt.sum()} of"
-    f" {np.sum(before == y)} right ones."
+    f"Co-Reg mended {mended.sum()} of {np.sum(before != y)} wrong labels and spoilt {spoilt.sum()}"
+    f" of {np.sum(before == y)} right ones."
 )

@@ -2,8 +2,8 @@
 Hand the labels to people and other programs
 ============================================
 
-After training every image has a purified label. This writes them to a CSV file, and to a JSON file that
-Label Studio imports as predictions, so that people review them, the doubtful ones first.
+After training every image has a purified label. This writes them to a CSV file, and to a JSON file
+that Label Studio imports as predictions, so that people review them, the doubtful ones first.
 """
 
 # %%
@@ -33,8 +33,8 @@ labels = annotator.fit_transform(images)
 learner = CoRegClassifier(max_epochs=20, random_state=0).fit(labels)
 
 # %%
-# What there is to export: the label of each image, how sure the networks are of it, and the names of
-# the candidates it was chosen from. All are in the order of the images.
+# What there is to export: the label of each image, how sure the networks are of it, and the names
+# of the candidates it was chosen from. All are in the order of the images.
 purified = learner.transduction_
 confidence = learner.label_distributions_.max(axis=1)
 candidates = [labels.classes[row] for row in labels.toarray()]
@@ -42,8 +42,8 @@ candidates = [labels.classes[row] for row in labels.toarray()]
 # %%
 # CSV
 # ---
-# The module ``csv`` quotes what needs it, so names may hold commas. The candidates share a column as
-# a JSON list.
+# The module ``csv`` quotes what needs it, so names may hold commas. The candidates share a column
+# as a JSON list.
 folder = Path(tempfile.mkdtemp())
 with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file)
@@ -56,10 +56,11 @@ print((folder / "labels.csv").read_text(encoding="utf-8")[:330], "...")
 # %%
 # Label Studio
 # ------------
-# A task has ``data``, with the address of the image, and ``predictions``. The prediction's ``result``
-# names the two tags of the labelling interface it belongs to, ``from_name`` and ``to_name``; its
-# ``score`` is what the Data Manager sorts by. Paste the interface into the project's settings, then
-# import the file. Both take the classes from the learner, so that the names agree.
+# A task has ``data``, with the address of the image, and ``predictions``. The prediction's
+# ``result`` names the two tags of the labelling interface it belongs to, ``from_name`` and
+# ``to_name``; its ``score`` is what the Data Manager sorts by. Paste the interface into the
+# project's settings, then import the file. Both take the classes from the learner, so that the
+# names agree.
 interface = ElementTree.Element("View")
 ElementTree.SubElement(interface, "Image", name="image", value="$image")
 choices = ElementTree.SubElement(interface, "Choices", name="class", toName="image")
@@ -94,7 +95,9 @@ with open(folder / "labels.csv", newline="", encoding="utf-8") as file:
     assert [line["label"] for line in csv.DictReader(file)] == purified.tolist()
 read = json.loads((folder / "tasks.json").read_text())
 chosen = [task["predictions"][0]["result"][0]["value"]["choices"][0] for task in read]
-known = {choice.get("value") for choice in ElementTree.parse(folder / "interface.xml").iter("Choice")}
+known = {
+    choice.get("value") for choice in ElementTree.parse(folder / "interface.xml").iter("Choice")
+}
 assert chosen == purified.tolist() and set(chosen) <= known
 
 # %%
@@ -117,6 +120,6 @@ ax.grid(alpha=0.3)
 # The scores are no calibrated probabilities, but their order saves work.
 quarter = found[len(y) // 4 - 1]
 print(
-    f"{wrong.mean():.1%} of the purified labels are wrong; reviewing the least certain quarter finds"
-    f" {quarter:.1%} of them."
+    f"{wrong.mean():.1%} of the purified labels are wrong; reviewing the least certain quarter"
+    f" finds {quarter:.1%} of them."
 )

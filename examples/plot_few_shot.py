@@ -51,7 +51,10 @@ for n in shots:
     probe = PseudoLabelClassifier(LogisticRegression(C=10, max_iter=1000), labels="known")
     score = probe.fit(labels).score(X_test, y_test) if n else np.nan
     accuracy["logistic regression, labels only"].append(score)
-    print(f"{n:>3} labels a class", *(f"  {name} {scores[-1]:.1%}" for name, scores in accuracy.items()))
+    print(
+        f"{n:>3} labels a class",
+        *(f"  {name} {scores[-1]:.1%}" for name, scores in accuracy.items()),
+    )
 zero_shot = annotator.score(X_test, y_test)
 
 # %%
@@ -72,6 +75,6 @@ ax.grid(alpha=0.3)
 # This is one draw of the labels; with one label a class the draw matters much.
 ours, probe = (scores[2] for scores in accuracy.values())
 print(
-    f"With {shots[2]} labels a class Co-Reg has {ours:.1%}, the probe {probe:.1%}, and the annotator"
-    f" alone {zero_shot:.1%}."
+    f"With {shots[2]} labels a class Co-Reg has {ours:.1%}, the probe {probe:.1%}, and the"
+    f" annotator alone {zero_shot:.1%}."
 )

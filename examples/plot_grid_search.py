@@ -2,17 +2,17 @@
 Searching parameters with and without labels
 ============================================
 
-A grid search needs a score. Without any true label there are two, which compare the predictions with
-the candidates: they measure agreement with the annotator, and larger sets are easier to agree with.
-This search shows how they mislead, and what a hundred labels do about it.
+A grid search needs a score. Without any true label there are two, which compare the predictions
+with the candidates: they measure agreement with the annotator, and larger sets are easier to agree
+with. This search shows how they mislead, and what a hundred labels do about it.
 """
 
 # %%
 # A pipeline to search
 # --------------------
 # The parameter is the number of candidates an image. Embeddings stand in for the images, so that
-# searching costs no look at them. The learner starts from the sets alone, as in the paper; by default
-# it uses the annotator's scores as well, and then depends less on the sets.
+# searching costs no look at them. The learner starts from the sets alone, as in the paper; by
+# default it uses the annotator's scores as well, and then depends less on the sets.
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import PercentFormatter

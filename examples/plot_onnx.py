@@ -25,7 +25,10 @@ from sklearn_npll.datasets import load_fashion_mnist
 
 train, test = load_fashion_mnist("train"), load_fashion_mnist("test")
 rng = np.random.default_rng(0)
-rows, test_rows = rng.permutation(len(train.images))[:1500], rng.permutation(len(test.images))[:1000]
+rows, test_rows = (
+    rng.permutation(len(train.images))[:1500],
+    rng.permutation(len(test.images))[:1000],
+)
 
 
 def as_pixels(images):
@@ -59,8 +62,8 @@ onnx.save(model, folder / "clothes.onnx")
 # %%
 # Serve
 # -----
-# From here on only the file is used. The reference implementation of the ``onnx`` package runs it; in
-# production one takes a runtime such as ONNX Runtime, with the same file.
+# From here on only the file is used. The reference implementation of the ``onnx`` package runs it;
+# in production one takes a runtime such as ONNX Runtime, with the same file.
 model = onnx.load(folder / "clothes.onnx")
 onnx.checker.check_model(model)
 classes = np.array(json.loads({prop.key: prop.value for prop in model.metadata_props}["classes"]))
