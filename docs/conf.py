@@ -57,7 +57,6 @@ sphinx_gallery_conf = {
             "*",
         ]
     ),
-    "reference_url": {"sklearn_npll": None},
     "download_all_examples": False,
     "show_memory": False,
 }

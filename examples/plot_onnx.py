@@ -9,8 +9,8 @@ file that any ONNX runtime serves, without this package, scikit-learn or torch.
 # %%
 # Learn on pixels
 # ---------------
-# The images are annotated, but the network is to learn from their pixels, so that nothing else is
-# needed later. The container is made anew with the pixels as features.
+# The images are annotated, but the network learns from their pixels as features, so that nothing else
+# is needed later: ``fit`` takes other samples of the same images beside the container.
 import json
 import tempfile
 from pathlib import Path
@@ -20,15 +20,13 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
+from sklearn_npll import CoRegClassifier, VLMPartialAnnotator
 from sklearn_npll.datasets import load_fashion_mnist
 
 train, test = load_fashion_mnist("train"), load_fashion_mnist("test")
 rng = np.random.default_rng(0)
-rows, test_rows = (
-    rng.permutation(len(train.images))[:1500],
-    rng.permutation(len(test.images))[:1000],
-)
+rows = rng.permutation(len(train.images))[:1500]
+test_rows = rng.permutation(len(test.images))[:1000]
 
 
 def as_pixels(images):
@@ -37,15 +35,9 @@ def as_pixels(images):
 
 
 annotator = VLMPartialAnnotator(train.class_prompts)
-annotated = annotator.fit_transform(train.images[rows])
-labels = PartialLabels(
-    as_pixels(train.images[rows]),
-    annotated.classes,
-    annotated.candidates,
-    scores=annotated.scores,
-    votes=annotated.votes,
-)
-learner = CoRegClassifier(max_epochs=20, random_state=0).fit(labels)
+labels = annotator.fit_transform(train.images[rows])
+learner = CoRegClassifier(max_epochs=20, random_state=0)
+learner.fit(as_pixels(train.images[rows]), labels)
 
 # %%
 # Export

@@ -82,6 +82,7 @@ for i, (scores, color) in enumerate(zip(accuracy.values(), ["C7", "C1", "C0"])):
     ax.plot(scores, [i] * len(scores), "o", color=color, alpha=0.5)
     ax.plot(np.mean(scores), i, "|", color=color, markersize=18)
 ax.set(yticks=range(len(accuracy)), yticklabels=accuracy, xlabel="test accuracy")
+ax.margins(y=0.25)
 ax.invert_yaxis()
 ax.grid(axis="x", alpha=0.3)
 
