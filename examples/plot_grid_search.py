@@ -29,7 +29,8 @@ from sklearn_npll.model_selection import (
 
 train, test = load_fashion_mnist("train"), load_fashion_mnist("test")
 rng = np.random.default_rng(0)
-rows, test_rows = rng.permutation(len(train.images))[:900], rng.permutation(len(test.images))[:800]
+rows = rng.permutation(len(train.images))[:900]
+test_rows = rng.permutation(len(test.images))[:800]
 y = train.target_names[train.target[rows]]
 y_test = test.target_names[test.target[test_rows]]
 

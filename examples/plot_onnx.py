@@ -9,8 +9,8 @@ file that any ONNX runtime serves, without this package, scikit-learn or torch.
 # %%
 # Learn on pixels
 # ---------------
-# The images are annotated, but the network learns from their pixels as features, so that nothing else
-# is needed later: ``fit`` takes other samples of the same images beside the container.
+# The images are annotated, but the network learns from their pixels as features, so that nothing
+# else is needed later: ``fit`` takes other samples of the same images beside the container.
 import json
 import tempfile
 from pathlib import Path
