@@ -85,6 +85,7 @@ ax.grid(alpha=0.3)
 # %%
 # The top of DeFT's list: above the image the label it was given, below it the true class.
 worst = detectors["DeFT"].noise_score_.argsort()[::-1][:12]
+# sphinx_gallery_thumbnail_number = 2
 fig, axes = plt.subplots(2, 6, figsize=(9, 3.8), layout="constrained")
 for ax, row in zip(axes.flat, worst):
     ax.imshow(images[row], cmap="gray")
