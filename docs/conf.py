@@ -57,6 +57,7 @@ sphinx_gallery_conf = {
             "*",
         ]
     ),
+    "capture_repr": (),  # not what the last call of a cell returns, such as a legend
     "remove_config_comments": True,
     "download_all_examples": False,
     "show_memory": False,

@@ -54,8 +54,7 @@ fig.colorbar(shown, label="probability")
 # Rules with a parameter
 # ----------------------
 # The other rules look at the mean of the probabilities over the templates. They need no further
-# look at the images: :meth:`PartialLabels.from_scores <sklearn_npll.PartialLabels.from_scores>`
-# takes the scores that are there.
+# look at the images: ``PartialLabels.from_scores`` takes the scores that are there.
 values = {
     "topk": [1, 2, 3, 4],
     "threshold": [0.3, 0.2, 0.1, 0.05, 0.02],

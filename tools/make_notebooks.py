@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,9 @@ def make_notebook(script, folder):
         cell.id = f"cell-{number}"  # else random, and another one in every run
     client = NotebookClient(notebook, timeout=600, record_timing=False)
     client.execute(cwd=str(script.parent))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":  # without what the last call returns, such as a legend
+            cell.outputs = [out for out in cell.outputs if out.output_type != "execute_result"]
     notebook.metadata.pop("language_info", None)  # the version of Python that ran it
     path = folder / f"{script.stem.removeprefix('plot_')}.ipynb"
     nbformat.write(notebook, path)
@@ -34,6 +38,7 @@ def make_notebook(script, folder):
 
 
 if __name__ == "__main__":
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm's, without ipywidgets
     folder = EXAMPLES / "notebooks"
     folder.mkdir(exist_ok=True)
     for name in sys.argv[1:] or NAMES:
