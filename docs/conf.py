@@ -54,6 +54,11 @@ sphinx_gallery_conf = {
             "plot_embeddings.py",
             "plot_rivals.py",
             "plot_noise_detection.py",
+            "plot_export_labels.py",
+            "plot_onnx.py",
+            "plot_chat_annotator.py",
+            "plot_own_annotator.py",
+            "plot_own_network.py",
             "*",
         ]
     ),

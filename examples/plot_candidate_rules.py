@@ -100,6 +100,6 @@ ax.grid(alpha=0.3)
 # Rules that let the size follow the doubt need fewer candidates than a fixed number for each image.
 (size, coverage), (topk_size, topk_coverage) = chosen["cumulative"], chosen["topk"]
 print(
-    f"Asked for 90 %, 'cumulative' covers {coverage:.1%} with {size:.2f} candidates an image,"
-    f" 'topk' {topk_coverage:.1%} with {topk_size:.2f}."
+    f"Asked for 90 %, 'cumulative' covers {coverage:.1%} with {size:.2f} candidates"
+    f" an image,\n'topk' {topk_coverage:.1%} with {topk_size:.2f}."
 )

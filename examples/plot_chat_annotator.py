@@ -17,6 +17,7 @@ import base64
 import io
 import json
 import tempfile
+import textwrap
 import threading
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,14 +88,14 @@ annotator = ChatPartialAnnotator(classes, backend=backend, cache_dir=tempfile.mk
 rows = np.random.default_rng(0).permutation(len(data.images))[:100]
 images, y = data.images[rows], data.target_names[data.target[rows]]
 labels = annotator.fit_transform(images)
-print(annotator.prompts_[0], end="\n\n")
+print(textwrap.fill(annotator.prompts_[0], 80), end="\n\n")
 print(labels.summary(y))
 
 # %%
 # What it cost
 # ------------
 # Look at this after the first few images, and multiply. Then everything is in the cache.
-print(annotator.usage_)
+print(*annotator.usage_.items(), sep="\n")
 answers = annotator.answers(images)
 print(f"answers from the cache afterwards: {annotator.usage_['cached']}")
 server.shutdown()
@@ -117,6 +118,6 @@ for (left, right), row in zip(axes, shown):
 # %%
 # The container is the same as that of any annotator, so any learner of the package can follow.
 print(
-    f"{annotator.usage_['requests']} questions about {len(images)} images gave sets of"
-    f" {labels.mean_set_size:.2f} candidates, {labels.coverage(y):.0%} of them with the true class."
+    f"{annotator.usage_['requests']} questions about {len(images)} images gave sets of\n"
+    f"{labels.mean_set_size:.2f} candidates, {labels.coverage(y):.0%} of them with the true class."
 )

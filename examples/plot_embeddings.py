@@ -73,6 +73,6 @@ ax.legend(loc="upper left")
 # %%
 # The errors that are left lie where the classes meet.
 print(
-    f"Co-Reg mended {mended.sum()} of {np.sum(before != y)} wrong labels and spoilt {spoilt.sum()}"
-    f" of {np.sum(before == y)} right ones."
+    f"Co-Reg mended {mended.sum()} of {np.sum(before != y)} wrong labels\n"
+    f"and spoilt {spoilt.sum()} of {np.sum(before == y)} right ones."
 )

@@ -120,6 +120,6 @@ ax.grid(alpha=0.3)
 # The scores are no calibrated probabilities, but their order saves work.
 quarter = found[len(y) // 4 - 1]
 print(
-    f"{wrong.mean():.1%} of the purified labels are wrong; reviewing the least certain quarter"
-    f" finds {quarter:.1%} of them."
+    f"{wrong.mean():.1%} of the purified labels are wrong;\n"
+    f"reviewing the least certain quarter finds {quarter:.1%} of them."
 )

@@ -76,6 +76,6 @@ ax.grid(alpha=0.3)
 # This is one draw of the labels; with one label a class the draw matters much.
 ours, probe = (scores[2] for scores in accuracy.values())
 print(
-    f"With {shots[2]} labels a class Co-Reg has {ours:.1%}, the probe {probe:.1%}, and the"
-    f" annotator alone {zero_shot:.1%}."
+    f"With {shots[2]} labels a class Co-Reg has {ours:.1%}, the probe {probe:.1%},\n"
+    f"and the annotator alone {zero_shot:.1%}."
 )

@@ -96,6 +96,6 @@ ax.grid(alpha=0.3)
 # size, and label a hundred images if you can.
 covering, accuracy = scores["covering rate, no labels"], scores["accuracy on 100 labels"]
 print(
-    f"The covering rate is highest, {covering.max():.1%}, where the test accuracy is"
-    f" {worth[covering.argmax()]:.1%}; a hundred labels choose {worth[accuracy.argmax()]:.1%}."
+    f"The covering rate is highest, {covering.max():.1%}, where the test accuracy"
+    f" is {worth[covering.argmax()]:.1%};\na hundred labels choose {worth[accuracy.argmax()]:.1%}."
 )

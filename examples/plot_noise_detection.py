@@ -96,6 +96,6 @@ for ax, row in zip(axes.flat, worst):
 # All five are far better than looking in any order.
 reached = [share[int(0.4 * len(y)) - 1] for share in found.values()]
 print(
-    f"Looking at 40 % of the labels finds {min(reached):.0%} to {max(reached):.0%} of the wrong"
-    " ones, by one detector or another."
+    f"Looking at 40 % of the labels finds {min(reached):.0%} to {max(reached):.0%} of the"
+    " wrong ones,\nby one detector or another."
 )

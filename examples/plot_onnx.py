@@ -92,6 +92,6 @@ for ax, image, label, sure, truth in zip(
 size = (folder / "clothes.onnx").stat().st_size / 1e6
 zero_shot = annotator.score(test.images[test_rows], y_test)
 print(
-    f"A file of {size:.1f} MB classifies {accuracy:.1%} of the test images correctly; the annotator"
-    f" has {zero_shot:.1%}."
+    f"A file of {size:.1f} MB classifies {accuracy:.1%} of the test images correctly;\n"
+    f"the annotator has {zero_shot:.1%}."
 )

@@ -96,6 +96,6 @@ ax.grid(alpha=0.3)
 # %%
 # The classifier can be pickled if the class of its network can be imported where it is loaded.
 print(
-    f"On validation images {chosen} is better; it has {accuracy:.1%} on the test images, although"
-    f" {1 - labels.coverage(y_train):.0%} of the sets it learnt from miss the truth."
+    f"On validation images {chosen} is better; it has {accuracy:.1%} on the test images,\n"
+    f"although {1 - labels.coverage(y_train):.0%} of the sets it learnt from miss the truth."
 )
