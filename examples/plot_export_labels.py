@@ -67,7 +67,7 @@ choices = ElementTree.SubElement(interface, "Choices", name="class", toName="ima
 for name in learner.classes_:
     ElementTree.SubElement(choices, "Choice", value=str(name))
 ElementTree.indent(interface)
-(folder / "interface.xml").write_text(ElementTree.tostring(interface, encoding="unicode"))
+ElementTree.ElementTree(interface).write(folder / "interface.xml", encoding="utf-8")
 
 address = "https://example.org/clothes/"  # where Label Studio finds the images
 

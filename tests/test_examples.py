@@ -1,6 +1,7 @@
 """The examples: readable by sphinx-gallery, and running."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 SLOWEST = "plot_quickstart"  # what `make quickstart` runs
 
 
@@ -19,6 +21,7 @@ def name_of(path):
 
 def test_there_are_examples():
     assert len(EXAMPLES) > 10
+    assert len(NOTEBOOKS) >= 2
     assert all(path.stem.startswith("plot_") for path in EXAMPLES)  # else the gallery runs none
 
 
@@ -35,6 +38,20 @@ def test_example_compiles_and_has_a_title(path):
 def test_example_ends_with_a_picture(path):
     *_, look = path.read_text(encoding="utf-8").partition("# Look\n# ----\n")
     assert "ax" in look
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+def test_notebook_is_that_of_its_script_and_has_run(path):
+    script = (ROOT / "examples" / f"plot_{path.stem}.py").read_text(encoding="utf-8")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert all("".join(cell["source"]).strip() in script for cell in code)
+    assert script.count("\n# %%\n") + 1 == sum(cell["cell_type"] == "markdown" for cell in cells)
+    assert all(cell["execution_count"] for cell in code)
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert path.stat().st_size < 500_000
 
 
 @pytest.mark.slow
