@@ -29,7 +29,7 @@ quickstart: .venv/.plot  ## Annotate, learn and compare on the shipped data; wri
 test: .venv/.test  ## Run the tests and the examples in the docstrings, but for the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-test-slow: .venv/.test  ## Run the slow tests: many kills, many broken images, a cluster
+test-slow: .venv/.test  ## Run the slow tests: many kills, many broken images, a cluster, the examples
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-min: .venv-min/.test  ## Run them with the oldest supported dependencies, on Python 3.10
