@@ -4,7 +4,7 @@ Searching parameters with and without labels
 
 A grid search needs a score. Without any true label there are two, which compare the predictions
 with the candidates: they measure agreement with the annotator, and larger sets are easier to agree
-with. This search shows how they mislead, and what a hundred labels do about it.
+with. This search shows how far to trust them, and what a hundred labels do about it.
 """
 
 # %%
@@ -92,8 +92,10 @@ ax.legend(loc="lower left")
 ax.grid(alpha=0.3)
 
 # %%
-# A score without labels says how well the learner agrees with the annotator. Read it beside the set
-# size, and label a hundred images if you can.
+# A score without labels says how well the learner agrees with the annotator. The approximated
+# accuracy, which asks how sure the learner is within the set, is the better guide of the two here,
+# but its height is no accuracy. Read both beside the set size, and label a hundred images if you
+# can.
 covering, accuracy = scores["covering rate, no labels"], scores["accuracy on 100 labels"]
 print(
     f"The covering rate is highest, {covering.max():.1%}, where the test accuracy"

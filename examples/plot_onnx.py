@@ -3,7 +3,8 @@ Deploy without this package
 ===========================
 
 The vision-language model is needed for annotation only. What it has taught fits into a small ONNX
-file that any ONNX runtime serves, without this package, scikit-learn or torch.
+file that any ONNX runtime serves, without this package, scikit-learn or torch. The example needs
+``pip install onnx onnxscript``.
 """
 
 # %%

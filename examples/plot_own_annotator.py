@@ -87,6 +87,5 @@ ax.invert_yaxis()
 ax.grid(axis="x", alpha=0.3)
 
 # %%
-# Co-Reg sees all digits, where the forest has seen sixty; the mistakes that the forest makes
-# throughout remain.
+# Co-Reg sees all digits, where the forest has seen sixty.
 print(f"Co-Reg has {after:.1%}, the forest that annotated for it {before:.1%}.")
