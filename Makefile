@@ -17,7 +17,7 @@ export OMP_NUM_THREADS
 
 BIN := .venv/bin
 
-.PHONY: help quickstart test test-slow test-min lint format docs clean
+.PHONY: help quickstart test test-slow test-min lint format docs notebooks clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -29,7 +29,7 @@ quickstart: .venv/.plot  ## Annotate, learn and compare on the shipped data; wri
 test: .venv/.test  ## Run the tests and the examples in the docstrings, but for the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-test-slow: .venv/.test  ## Run the slow tests: many kills, many broken images, a cluster
+test-slow: .venv/.test  ## Run the slow tests: many kills, many broken images, a cluster, the examples
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-min: .venv-min/.test  ## Run them with the oldest supported dependencies, on Python 3.10
@@ -43,8 +43,11 @@ format: .venv/.test  ## Format, and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/.docs  ## Build the site into build/docs/; SPHINXOPTS="-D plot_gallery=1" runs the examples
+docs: .venv/.docs  ## Build the site into build/docs/, with the examples run; SPHINXOPTS="-D plot_gallery=0" runs none
 	$(BIN)/sphinx-build -W --keep-going -b html $(SPHINXOPTS) docs build/docs
+
+notebooks: .venv/.notebooks  ## Run two examples as notebooks; writes examples/notebooks/
+	$(BIN)/python tools/make_notebooks.py
 
 clean:  ## Remove what the other targets make, the environments included
 	rm -rf .venv .venv-min build dist .pytest_cache .ruff_cache

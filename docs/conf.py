@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from sphinx_gallery.sorting import ExplicitOrder
+
 import sklearn_npll
 
 ROOT = Path(__file__).parents[1]
@@ -40,8 +42,30 @@ autodoc_default_options = {
 sphinx_gallery_conf = {
     "examples_dirs": str(ROOT / "examples"),
     "gallery_dirs": "auto_examples",
-    # The quickstart trains for minutes; SPHINXOPTS="-D plot_gallery=1" has `make docs` run it.
-    "plot_gallery": "False",
+    # The quickstart trains for minutes, and is shown but not run.
+    "filename_pattern": r"/plot_(?!quickstart)",
+    "ignore_pattern": r"/notebooks/",
+    "abort_on_example_error": True,
+    "within_subsection_order": ExplicitOrder(
+        [
+            "plot_quickstart.py",
+            "plot_candidate_rules.py",
+            "plot_annotators.py",
+            "plot_few_shot.py",
+            "plot_grid_search.py",
+            "plot_embeddings.py",
+            "plot_rivals.py",
+            "plot_noise_detection.py",
+            "plot_export_labels.py",
+            "plot_onnx.py",
+            "plot_chat_annotator.py",
+            "plot_own_annotator.py",
+            "plot_own_network.py",
+            "*",
+        ]
+    ),
+    "capture_repr": (),  # not what the last call of a cell returns, such as a legend
+    "remove_config_comments": True,
     "download_all_examples": False,
     "show_memory": False,
 }

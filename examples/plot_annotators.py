@@ -100,3 +100,10 @@ ax.set(xlabel="mean set size", ylabel="coverage")
 ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 ax.legend(loc="lower right")
 ax.grid(alpha=0.3)
+
+# %%
+# The coverage that was asked for is reached on images whose labels chose nothing.
+for group, points in results.items():
+    for name, size, coverage in points:
+        if name == "90% asked for":
+            print(f"{group}: {coverage:.1%} with {size:.2f} candidates, {name}.")

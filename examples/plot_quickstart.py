@@ -130,3 +130,4 @@ plt.close(grid.figure_)
 grid.plot(ax=bottom.subplots(2, 6))
 fig.savefig(out / "summary.png", dpi=80)
 print(f"wrote {out / 'results.json'} and {out / 'summary.png'}")
+# sphinx_gallery_thumbnail_path = "_static/quickstart.png"

@@ -71,3 +71,8 @@ for i, scores in enumerate(accuracy.values()):
 ax.set(yticks=range(len(accuracy)), yticklabels=accuracy, xlabel="test accuracy, three seeds")
 ax.invert_yaxis()
 ax.grid(axis="x", alpha=0.3)
+
+# %%
+# One data set and one kind of noise; on yours the order may be another.
+means = {name: np.mean(scores) for name, scores in accuracy.items()}
+print(f"Co-Reg has {means['Co-Reg']:.1%}, ALIM {means['ALIM']:.1%}, PRODEN {means['PRODEN']:.1%}.")

@@ -170,3 +170,26 @@ def annotator_shares(scores, votes, n_classes):
         scores = np.asarray(scores, dtype=np.float64)
         return scores / scores.sum(axis=1, keepdims=True)
     return None if votes is None else majority_vote(votes, n_classes)
+
+
+def preferred_classes(labels):
+    """Return the class that the annotator prefers for each sample, and how much.
+
+    Parameters
+    ----------
+    labels : PartialLabels
+        With scores or votes; or else each candidate counts the same.
+
+    Returns
+    -------
+    codes : int ndarray of shape (n_samples,)
+        Indices of the classes with the largest share; the first of equal ones.
+    confidence : ndarray of float of shape (n_samples,)
+        Their shares.
+    """
+    shares = labels.scores
+    if not sp.issparse(shares):
+        shares = annotator_shares(shares, labels.votes, len(labels.classes))
+    if shares is None:
+        shares = sp.csr_array(labels.tocsr().multiply(1 / labels.set_sizes[:, None]))
+    return largest_columns(shares), _by_row(shares.max)

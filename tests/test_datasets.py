@@ -9,6 +9,7 @@ import pytest
 
 from sklearn_npll.datasets import load_fashion_mnist, load_image_folder, make_candidates
 from sklearn_npll.datasets._fashion_mnist import SYSTEM_FOLDER
+from sklearn_npll.datasets._image_folder import find_images
 
 needs_full = pytest.mark.skipif(
     not SYSTEM_FOLDER.is_dir(), reason="needs Debian's package dataset-fashion-mnist"
@@ -302,3 +303,18 @@ def test_proba_errors():
         make_candidates(y, protocol="instance", proba=np.ones((2, 3)) / 3)
     with pytest.raises(ValueError, match=r"but not in row 1: the first holds \[0.9, 0.9\]"):
         make_candidates(y, protocol="instance", proba=[[1, 0], [0.9, 0.9]])
+
+
+def test_images_at_any_depth(tmp_path):
+    for name in ("b.PNG", "a/1.jpg", "a/deeper/2.tif", ".hidden.png", ".cache/3.png", "a.txt"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    expected = [str(tmp_path / name) for name in ("a/1.jpg", "a/deeper/2.tif", "b.PNG")]
+    assert find_images(tmp_path) == expected
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no file ending in .bmp, .gif"):
+        find_images(tmp_path / "empty")
+    with pytest.raises(NotADirectoryError, match="a.txt is not a folder"):
+        find_images(tmp_path / "a.txt")

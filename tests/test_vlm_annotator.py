@@ -305,7 +305,7 @@ def test_embeddings_as_input(annotator, vlm):
 # What y means
 
 
-@pytest.mark.parametrize("y", [Y, Y[::-1], None, np.arange(5)])
+@pytest.mark.parametrize("y", [Y, Y[::-1], None, np.arange(5), [-1] * 5, ["-1"] * 5])
 def test_y_is_ignored(annotator, y):
     expected = annotator.fit_transform(X).candidates
     with warnings.catch_warnings():

@@ -76,11 +76,12 @@ def trust_labels(candidates, codes):
 
 
 def looks_few_shot(y):
-    """Whether y contains -1 for unlabelled."""
+    """Whether y contains -1 for unlabelled, and labels besides."""
     if y is None:
         return False
     y = np.asarray(y)
-    return bool((y.astype(str) == "-1").any() if y.dtype.kind in "OSU" else (y == -1).any())
+    missing = y.astype(str) == "-1" if y.dtype.kind in "OSU" else y == -1
+    return bool(missing.any() and not missing.all())
 
 
 def _refuse_column_of_images(X, error):

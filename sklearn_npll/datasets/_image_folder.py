@@ -65,9 +65,7 @@ def load_image_folder(path, *, extensions=IMAGE_EXTENSIONS, return_X_y=False):
     >>> images.target_names.tolist(), images.target.tolist()
     (['cat', 'dog'], [0, 1, 1])
     """
-    root = Path(path)
-    if not root.is_dir():
-        raise NotADirectoryError(f"{root} is not a folder.")
+    root = _check_folder(path)
     endings = {f".{e.lower().lstrip('.')}" for e in extensions}
     top_level = [str(p) for p in _visible(root) if _is_image(p, endings)]
     folders = [p for p in _visible(root) if p.is_dir()]
@@ -75,7 +73,7 @@ def load_image_folder(path, *, extensions=IMAGE_EXTENSIONS, return_X_y=False):
 
     data = [file for files in per_class for file in files]
     if not data and not top_level:
-        raise ValueError(f"{root} holds no file ending in {', '.join(sorted(endings))}.")
+        raise _no_image(root, endings)
     if data and top_level:
         raise ValueError(
             f"{root} holds images beside its class folders, for example {top_level[0]}: move "
@@ -92,6 +90,58 @@ def load_image_folder(path, *, extensions=IMAGE_EXTENSIONS, return_X_y=False):
     if return_X_y:
         return data, target
     return Bunch(data=data, target=target, target_names=target_names)
+
+
+def find_images(path):
+    """List the images of a folder at any depth, whatever its subfolders mean.
+
+    Hidden files and folders are left out. Links are followed, but no folder is entered twice.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+
+    Returns
+    -------
+    list of str
+        Paths in sorted order, folder by folder.
+
+    Raises
+    ------
+    NotADirectoryError
+        If it is no folder.
+    ValueError
+        If there is no image in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("1.png", "notes.txt", "2024/2.jpg"):
+    ...         file = Path(folder, name)
+    ...         file.parent.mkdir(exist_ok=True)
+    ...         file.touch()
+    ...     [Path(path).name for path in find_images(folder)]
+    ['1.png', '2.jpg']
+    """
+    root = _check_folder(path)
+    data = _images_below(root, set(IMAGE_EXTENSIONS))
+    if not data:
+        raise _no_image(root, IMAGE_EXTENSIONS)
+    return data
+
+
+def _check_folder(path):
+    root = Path(path)
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is not a folder.")
+    return root
+
+
+def _no_image(root, endings):
+    return ValueError(f"{root} holds no file ending in {', '.join(sorted(endings))}.")
 
 
 def _visible(folder):

@@ -1,0 +1,161 @@
+"""``sklearn-npll annotate``: candidate labels for a folder of images."""
+
+import os
+import warnings
+from pathlib import Path
+
+from ._options import (
+    ON_ERROR,
+    add_device_option,
+    add_table_option,
+    note,
+    positive,
+    report_unreadable,
+)
+
+
+def add_parser(commands, **options):
+    """Add the command to a parser."""
+    parser = commands.add_parser(
+        "annotate",
+        help="give each image of a folder candidate labels",
+        description="Ask a vision-language model about all images of a folder, at any depth. After"
+        " an interruption, the same command continues where it stopped.",
+        **options,
+    )
+    parser.add_argument("folder", help="folder of the images")
+    parser.add_argument(
+        "--classes",
+        required=True,
+        metavar="FILE|NAMES",
+        help="'cat,dog,red fox', or a file with one class a line: 'name', or 'label: name, name'",
+    )
+    parser.add_argument(
+        "--templates",
+        default="coreg-27",
+        metavar="FILE|NAME",
+        help="coreg-27 (default), imagenet-80, simple, or a file with one template a line, such as"
+        " 'a photo of a {}.'",
+    )
+    parser.add_argument("--model", help="open_clip model (default: the small one for clothes)")
+    parser.add_argument("--pretrained", metavar="TAG", help="weights of the model, such as openai")
+    parser.add_argument(
+        "--rule",
+        choices=("union", "topk", "threshold", "ratio", "cumulative", "cpl"),
+        default="union",
+        help="from answers to candidates (default: union)",
+    )
+    parser.add_argument(
+        "--rule-value",
+        type=number,
+        metavar="VALUE",
+        help="such as 3, 0.1 or, for cpl, 0.6,0.9",
+    )
+    parser.add_argument(
+        "--refine",
+        choices=("zlap", "transclip", "inmap"),
+        help="compare the images as well (default: no)",
+    )
+    parser.add_argument(
+        "--output", default="labels", metavar="DIR", help="folder of the results (default: labels)"
+    )
+    add_table_option(parser)
+    parser.add_argument("--on-error", choices=("skip", "raise"), default="raise", help=ON_ERROR)
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=256,
+        metavar="N",
+        help="images at once (default: 256)",
+    )
+    add_device_option(parser)
+    parser.set_defaults(
+        run=run, after_interruption="The same command continues from where it stopped."
+    )
+
+
+def run(args):
+    """Annotate a folder of images; the results go into another one."""
+    from ..annotators import VLMPartialAnnotator
+    from ..annotators._open_clip import SHIPPED_MODEL
+    from ..datasets._image_folder import find_images
+    from ._folder import ANNOTATION, LABELS, relative, write_json
+    from ._inputs import read_classes, read_templates
+    from ._tables import check_table, write_table
+
+    folder, output = os.path.abspath(args.folder), Path(args.output)
+    table = output / f"labels.{args.table}"
+    check_table(table)
+    settings = {
+        "model": args.model or SHIPPED_MODEL,
+        "pretrained": args.pretrained,
+        "rule": args.rule,
+        "rule_value": args.rule_value,
+        "refine": args.refine,
+    }
+    classes = read_classes(args.classes)
+    annotator = VLMPartialAnnotator(
+        classes,
+        templates=read_templates(args.templates),
+        **settings,
+        device=args.device,
+        batch_size=args.batch_size,
+        cache_dir=output / "cache",
+        on_error=args.on_error,
+        verbose=not args.quiet,
+    )
+    images = find_images(folder)
+    if args.model is None:
+        note(args, "Using the shipped model, which knows clothes only; see --model.")
+    with warnings.catch_warnings():
+        # all of them are listed below
+        warnings.filterwarnings("ignore", message=r"\d+ of \d+ images cannot be read")
+        labels = annotator.fit_transform(images)
+    labels, errors = _readable(labels)
+
+    labels.save(output / LABELS)
+    lists = {"classes": classes, "templates": annotator.templates_}
+    write_json(output / ANNOTATION, {"folder": folder, **lists, **settings})
+    write_table(table, _columns(labels, relative(labels.data, folder)))
+    summary = labels.summary()
+    note(
+        args,
+        f"{len(labels)} images, {summary['mean_set_size']:.2f} candidates each,"
+        f" {summary['single_share']:.1%} with a single one.\n"
+        f"Wrote {output / LABELS} and {table}.",
+    )
+    report_unreadable(errors, output / "unreadable.csv")
+
+
+def number(text):
+    """A number or, with a comma, a pair of them."""
+    values = [float(part) if "." in part or "e" in part else int(part) for part in text.split(",")]
+    return values[0] if len(values) == 1 else values
+
+
+def _readable(labels):
+    """Labels of the images that could be read, and the errors of the others."""
+    from .._images import ImageReadError, read_images
+
+    silent = (labels.votes < 0).all(axis=1)
+    errors = read_images(labels.data, silent.nonzero()[0], on_error="return")
+    errors = [error for error in errors if isinstance(error, ImageReadError)]
+    if silent.all():
+        raise errors[0]
+    return labels[~silent], errors
+
+
+def _columns(labels, paths):
+    from .._evidence import pair_agreement, preferred_classes
+
+    classes, candidates = labels.classes, labels.tocsr()
+    codes, confidence = preferred_classes(labels)
+    names = classes[candidates.indices].tolist()
+    return {
+        "path": paths,
+        "label": classes[codes],
+        "confidence": confidence,
+        "set_size": labels.set_sizes,
+        "agreement": pair_agreement(labels.votes),
+        "candidates": [names[a:b] for a, b in zip(candidates.indptr, candidates.indptr[1:])],
+    }

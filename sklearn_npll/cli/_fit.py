@@ -1,0 +1,145 @@
+"""``sklearn-npll fit``: train a classifier on the labels of a folder."""
+
+from pathlib import Path
+
+from ._options import add_device_option, add_table_option, note, positive
+
+
+def add_parser(commands, **options):
+    """Add the command to a parser."""
+    parser = commands.add_parser(
+        "fit",
+        help="train a classifier on the labels",
+        description="Train Co-Reg on what annotate has written. After an interruption, the same"
+        " command continues where it stopped.",
+        **options,
+    )
+    parser.add_argument("folder", metavar="dir", help="folder that annotate has written")
+    parser.add_argument(
+        "--known", metavar="FILE", help="CSV file of a few known labels, with columns path, class"
+    )
+    parser.add_argument("--epochs", type=positive, default=50, metavar="N", help="(default: 50)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
+    parser.add_argument(
+        "--module",
+        default="auto",
+        help="network: auto (default, by the size of the images), resnet8, resnet8_strided,"
+        " preact_resnet18, wrn_28_2, or a timm model",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=("robust", "paper"),
+        default="robust",
+        help="paper is the method as published (default: robust)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=positive,
+        metavar="PIXELS",
+        help="side of the squares that images are resized to (default: their own size, or 64)",
+    )
+    parser.add_argument(
+        "--no-flip", action="store_true", help="never mirror images: for digits, letters, signs"
+    )
+    add_device_option(parser)
+    parser.add_argument(
+        "--model-file",
+        metavar="FILE",
+        help=".skops, safe to share, or .joblib (default: model.skops in dir if skops is"
+        " installed, else model.joblib)",
+    )
+    parser.add_argument(
+        "--checkpoint-dir", metavar="DIR", help="for interruptions (default: checkpoints in dir)"
+    )
+    add_table_option(parser)
+    parser.set_defaults(
+        run=run, after_interruption="The same command continues from the last finished epoch."
+    )
+
+
+def run(args):
+    """Train on the labels of a folder; the model and its labels go into it."""
+    from ..coreg import CoRegClassifier
+    from ._folder import digest, load_labels
+    from ._model_files import check_model_file, default_model_file, save_model
+    from ._tables import check_table
+
+    folder = Path(args.folder)
+    labels, annotation = load_labels(folder)
+    checksum = digest(folder)
+    model_file = Path(args.model_file or default_model_file(folder))
+    check_model_file(model_file)
+    check_table(f"learned.{args.table}")
+    if args.known is not None:
+        labels = _with_known(labels, args.known, annotation["folder"])
+    clf = CoRegClassifier(
+        args.module,
+        max_epochs=args.epochs,
+        variant=args.variant,
+        image_size=args.image_size and (args.image_size, args.image_size),
+        flip=not args.no_flip,
+        checkpoint_dir=args.checkpoint_dir or folder / "checkpoints",
+        checkpoint_every=1,
+        device=args.device,
+        random_state=args.seed,
+        verbose=int(not args.quiet),
+    )
+    clf.fit(labels)
+    if clf.n_iter_ < args.epochs:  # Ctrl-C at the end of an epoch ends the training quietly
+        raise KeyboardInterrupt
+    clf.set_params(checkpoint_dir=None, verbose=0)  # matters of this machine
+    save_model(clf, model_file)
+    n_known = 0 if labels.known is None else int(labels.known.sum())
+    training = {"epochs": args.epochs, "seed": args.seed, "module": args.module}
+    training.update(variant=args.variant, n_known=n_known, labels=checksum)
+    learned = f"learned.{args.table}"
+    _write_learned(folder, learned, labels, clf, training, annotation["folder"])
+    note(args, f"Wrote {model_file} and {folder / learned}.")
+    if model_file.suffix == ".joblib":
+        note(args, f"Load {model_file.name} only if you made it; a .skops file is safe to share.")
+
+
+def _with_known(labels, file, images):
+    """Labels that trust those of a file."""
+    from .._partial_labels import PartialLabels
+    from ..annotators._base import trust_labels
+    from ._inputs import read_known
+
+    codes = read_known(file, labels, images)
+    known = codes >= 0 if labels.known is None else labels.known | (codes >= 0)
+    return PartialLabels(
+        labels.data,
+        labels.classes,
+        trust_labels(labels.candidates, codes),
+        scores=labels.scores,
+        votes=labels.votes,
+        known=known,
+    )
+
+
+def _write_learned(folder, table, labels, clf, training, images):
+    """Write the learner's labels of the images, as a container and as a table."""
+    from .._evidence import preferred_classes
+    from .._partial_labels import PartialLabels
+    from ._folder import LEARNED, TRAINING, relative, write_json
+    from ._tables import write_table
+
+    learned = PartialLabels(
+        labels.data,
+        labels.classes,
+        labels.candidates,
+        scores=clf.label_distributions_,
+        known=labels.known,
+    )
+    learned.save(folder / LEARNED)
+    write_json(folder / TRAINING, training)
+    codes, confidence = preferred_classes(learned)
+    before, _ = preferred_classes(labels)
+    columns = {
+        "path": relative(labels.data, images),
+        "label": labels.classes[codes],
+        "confidence": confidence,
+        "annotator_label": labels.classes[before],
+        "clean_probability": clf.clean_probability_,
+    }
+    write_table(folder / table, columns)

@@ -1,0 +1,150 @@
+"""Classes, templates and known labels as they are given on the command line."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .._messages import did_you_mean
+
+
+def read_classes(text):
+    """Read classes from a file, or from names separated by commas.
+
+    A file has one class a line: ``name``, or ``label: name, name``. Empty lines and those that
+    begin with ``#`` are left out.
+
+    Parameters
+    ----------
+    text : str
+        The file or the names.
+
+    Returns
+    -------
+    dict of str to list of str
+        The names of each class.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the text is neither a file nor several names.
+    ValueError
+        If a line is no class, or a class is given twice.
+
+    Examples
+    --------
+    >>> read_classes("cat, dog, red fox")
+    {'cat': ['cat'], 'dog': ['dog'], 'red fox': ['red fox']}
+    """
+    if os.path.isfile(text):
+        lines = [(f"{text}, line {number}", line) for number, line in _lines(text)]
+    elif "," in text:
+        lines = [("--classes", name.strip()) for name in text.split(",") if name.strip()]
+    else:
+        raise FileNotFoundError(
+            f"There is no file {text!r}. Give a file with one class a line, or several names"
+            " separated by commas."
+        )
+    classes = {}
+    for where, line in lines:
+        label, colon, names = (part.strip() for part in line.partition(":"))
+        names = [name.strip() for name in (names if colon else label).split(",")]
+        if not label or not all(names):
+            raise ValueError(f"{where}: {line!r} has an empty name. Write 'label: name, name'.")
+        if not colon and len(names) > 1:
+            raise ValueError(
+                f"{where}: {line!r} has a comma but no colon. Write one class a line, or 'label:"
+                " name, name' for a class with several names."
+            )
+        if label in classes:
+            raise ValueError(f"{where}: the class {label!r} is given twice.")
+        if "|" in label:
+            raise ValueError(f"{where}: {label!r} has a '|', which separates classes in tables.")
+        classes[label] = names
+    return classes
+
+
+def read_templates(text):
+    """Read prompt templates from a file with one a line, or return the name of a set as it is.
+
+    Parameters
+    ----------
+    text : str
+        A file, or what `VLMPartialAnnotator` takes as `templates`.
+
+    Returns
+    -------
+    str or list of str
+        Templates, or the name.
+
+    Examples
+    --------
+    >>> read_templates("coreg-27")
+    'coreg-27'
+    """
+    return [line for _, line in _lines(text)] if os.path.isfile(text) else text
+
+
+def read_known(file, labels, folder):
+    """Read known labels from a CSV file with the columns path and class (or label).
+
+    Parameters
+    ----------
+    file : str
+        The file. Its paths are absolute or relative to the folder.
+    labels : PartialLabels
+        The samples, paths, that may be named in it, and the classes.
+    folder : str
+        The folder of the images.
+
+    Returns
+    -------
+    ndarray of int of shape (n_samples,)
+        Indices of classes; -1 where the file has no label.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, or a line names another image, no class, or an image that has
+        another label already.
+    """
+    rows = {os.path.abspath(path): row for row, path in enumerate(labels.data)}
+    names = labels.classes.tolist()
+    classes = {str(name): code for code, name in enumerate(names)}
+    codes = np.full(len(labels), -1)
+    with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        table = csv.DictReader(stream)
+        columns = table.fieldnames or []
+        column = next((name for name in ("class", "label") if name in columns), None)
+        if "path" not in columns or column is None:
+            raise ValueError(
+                f"{file} has the columns {columns}; its first line must name 'path' and 'class'."
+            )
+        for record in table:
+            where = f"{file}, line {table.line_num}"
+            path, name = record["path"], record[column]
+            row = rows.get(os.path.abspath(os.path.join(folder, path or "")))
+            if row is None:
+                raise ValueError(
+                    f"{where}: {path!r} is no annotated image. Paths are relative to {folder}."
+                )
+            code = classes.get(name)
+            if code is None:
+                raise ValueError(f"{where}: {name!r} is no class.{did_you_mean(name, names)}")
+            if codes[row] not in (-1, code):
+                raise ValueError(
+                    f"{where}: {path!r} is {name!r} here, and {names[codes[row]]!r} above."
+                )
+            codes[row] = code
+    return codes
+
+
+def _lines(file):
+    """Numbers and text of the lines that are neither empty nor a comment."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8: {error}") from error
+    stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
+    return [(number, line) for number, line in stripped if line and not line.startswith("#")]

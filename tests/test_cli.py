@@ -1,0 +1,522 @@
+"""The command line, on a few dozen images with the shipped model."""
+
+import csv
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
+from sklearn_npll.annotators import _open_clip
+from sklearn_npll.cli import main
+from sklearn_npll.cli._main import make_parser
+from sklearn_npll.cli._model_files import default_model_file
+from sklearn_npll.coreg._net import CoRegNet
+from sklearn_npll.datasets import load_fashion_mnist
+
+ROOT = Path(__file__).parents[1]
+IMAGES = load_fashion_mnist("test").images[:30]
+CLASSES = """\
+# what to tell apart
+pullover: pullover, sweater
+
+bag
+sneaker
+ankle boot: ankle boot
+"""
+NAMES = ["pullover", "bag", "sneaker", "ankle boot"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of images with awkward names, and one file that is no image."""
+    folder = tmp_path_factory.mktemp("my photos")
+    (folder / "été 2024").mkdir()
+    (folder / "notes.txt").write_text("no image")
+    names = ["a, b.png", 'say "hi".png', "été 2024/naïve 写真.png"]
+    names += [f"{i:02d}.png" for i in range(3, len(IMAGES))]
+    for name, image in zip(names, IMAGES):
+        Image.fromarray(image).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    file = tmp_path_factory.mktemp("classes") / "names.txt"
+    file.write_text(CLASSES)
+    return file
+
+
+@pytest.fixture(scope="module")
+def annotated(photos, classes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out") / "labels of mine"
+    assert run("annotate", photos, "--classes", classes, "--output", folder, "--quiet") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(annotated):
+    assert run("fit", annotated, "--epochs", 2, "--model-file", annotated / "m.joblib") == 0
+    return annotated
+
+
+def run(*args):
+    return main([str(arg) for arg in args])
+
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def error_of(capsys, *args):
+    """The one line that a command ends with."""
+    assert run(*args) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sklearn-npll: error: ")
+    return line
+
+
+# annotate
+
+
+def test_annotate_says_what_the_annotator_says(annotated, photos):
+    labels = PartialLabels.load(annotated / "labels.npz")
+    assert labels.classes.tolist() == NAMES
+    names = {"pullover": ["pullover", "sweater"], **{name: name for name in NAMES[1:]}}
+    expected = VLMPartialAnnotator(names).fit_transform(labels.data)
+    assert_array_equal(labels.candidates, expected.candidates)
+    assert_array_equal(labels.scores, expected.scores)
+
+    rows = read_csv(annotated / "labels.csv")
+    assert [str(photos / row["path"]) for row in rows] == labels.data
+    assert {"a, b.png", 'say "hi".png', "été 2024/naïve 写真.png"} < {row["path"] for row in rows}
+    assert [row["label"] for row in rows] == labels.classes[labels.scores.argmax(axis=1)].tolist()
+    assert [float(row["confidence"]) for row in rows] == pytest.approx(labels.scores.max(axis=1))
+    assert [int(row["set_size"]) for row in rows] == labels.set_sizes.tolist()
+    assert np.mean([float(row["agreement"]) for row in rows]) == pytest.approx(labels.agreement)
+    for row, candidates in zip(rows, labels.candidates):
+        assert row["candidates"].split("|") == labels.classes[candidates].tolist()
+
+
+def test_annotate_continues_after_an_interruption(photos, classes, tmp_path, monkeypatch, capsys):
+    encode, n_encoded = _open_clip.OpenClipEncoder.encode_image, []
+
+    def interrupted(encoder, images):
+        if len(n_encoded) == 3:
+            raise KeyboardInterrupt
+        n_encoded.append(len(images))
+        return encode(encoder, images)
+
+    def counted(encoder, images):
+        n_encoded.append(len(images))
+        return encode(encoder, images)
+
+    def annotate(output):
+        args = ("--classes", classes, "--batch-size", 4, "--output", output, "--quiet")
+        return run("annotate", photos, *args)
+
+    monkeypatch.setattr(_open_clip.OpenClipEncoder, "encode_image", interrupted)
+    assert annotate(tmp_path / "a") == 130
+    assert "interrupted. The same command continues" in capsys.readouterr().err
+    assert not (tmp_path / "a" / "labels.npz").exists()
+    monkeypatch.setattr(_open_clip.OpenClipEncoder, "encode_image", counted)
+    assert annotate(tmp_path / "a") == 0
+    assert sum(n_encoded) == len(IMAGES)  # each was encoded once
+    assert annotate(tmp_path / "b") == 0
+    for name in ("labels.npz", "labels.csv", "annotation.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_options_of_annotate(photos, tmp_path, capsys):
+    templates = tmp_path / "templates.txt"
+    templates.write_text("a photo of a {}.\n\n# more\na drawing of a {}.\n")
+    options = ("--templates", templates, "--rule", "topk", "--rule-value", 2, "--refine", "zlap")
+    out = ("--output", tmp_path, "--table", "json")
+    assert run("annotate", photos, "--classes", "bag, red shoe,coat", *options, *out) == 0
+    labels = PartialLabels.load(tmp_path / "labels.npz")
+    assert labels.classes.tolist() == ["bag", "red shoe", "coat"]
+    assert labels.votes.shape == (len(IMAGES), 2)
+    assert (labels.set_sizes == 2).all()
+    expected = VLMPartialAnnotator(
+        ["bag", "red shoe", "coat"],
+        templates=["a photo of a {}.", "a drawing of a {}."],
+        refine="zlap",
+    )
+    assert_array_equal(labels.scores, expected.fit_transform(labels.data).scores)
+    rows = json.loads((tmp_path / "labels.json").read_text())
+    assert len(rows) == len(IMAGES)
+    assert rows[0]["set_size"] == len(rows[0]["candidates"]) == 2
+    captured = capsys.readouterr()
+    assert "clothes only; see --model" in captured.out
+    assert "30 images, 2.00 candidates each, 0.0% with a single one." in captured.out
+
+
+def test_many_classes_in_one_argument(photos, tmp_path):
+    names = [f"thing number {i}" for i in range(30)]  # longer than a file name may be
+    args = ("--classes", ",".join(names), "--templates", "simple", "--output", tmp_path, "--quiet")
+    assert run("annotate", photos, *args) == 0
+    assert PartialLabels.load(tmp_path / "labels.npz").classes.tolist() == names
+
+
+def test_two_quantiles(photos, tmp_path):
+    options = ("--rule", "cpl", "--rule-value", "0.5,0.8", "--output", tmp_path, "--quiet")
+    assert run("annotate", photos, "--classes", "bag,shoe", *options) == 0
+    assert json.loads((tmp_path / "annotation.json").read_text())["rule_value"] == [0.5, 0.8]
+
+
+@pytest.fixture
+def broken(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(4):
+        Image.fromarray(IMAGES[i]).save(folder / f"{i}.png")
+    (folder / "1.png").write_bytes(b"no image")
+    return folder
+
+
+def test_images_that_cannot_be_read(broken, tmp_path, capsys):
+    args = ("annotate", broken, "--classes", "bag,shoe", "--output", tmp_path / "out")
+    assert "1.png') cannot be read" in error_of(capsys, *args, "--quiet")
+    assert run(*args, "--on-error", "skip", "--quiet") == 0
+    message = capsys.readouterr().err
+    assert "Skipped 1 that could not be read" in message
+    assert f"{str(broken / '1.png')!r}: UnidentifiedImageError" in message
+    rows = read_csv(tmp_path / "out" / "labels.csv")
+    assert [row["path"] for row in rows] == ["0.png", "2.png", "3.png"]
+    (unread,) = read_csv(tmp_path / "out" / "unreadable.csv")
+    assert unread["path"] == str(broken / "1.png")
+
+    Image.fromarray(IMAGES[1]).save(broken / "1.png")
+    assert run(*args, "--quiet") == 0
+    assert not (tmp_path / "out" / "unreadable.csv").exists()
+    assert len(read_csv(tmp_path / "out" / "labels.csv")) == 4
+
+
+def test_no_image_can_be_read(tmp_path, capsys):
+    (tmp_path / "1.png").touch()
+    args = ("annotate", tmp_path, "--classes", "bag,shoe", "--output", tmp_path / "out", "--quiet")
+    assert "1.png') cannot be read" in error_of(capsys, *args, "--on-error", "skip")
+
+
+def test_one_template_has_nothing_to_agree_with(photos, tmp_path):
+    args = ("--classes", "bag,shoe", "--templates", "simple", "--output", tmp_path, "--quiet")
+    assert run("annotate", photos, *args) == 0
+    assert {row["agreement"] for row in read_csv(tmp_path / "labels.csv")} == {""}
+    assert run("report", tmp_path, "--quiet") == 0
+    assert "Agreement between" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+# fit
+
+
+def test_fit_learns_what_the_classifier_learns(fitted):
+    labels = PartialLabels.load(fitted / "labels.npz")
+    clf = joblib.load(fitted / "m.joblib")
+    again = CoRegClassifier(max_epochs=2, random_state=0).fit(labels)
+    assert_array_equal(clf.predict_proba(labels.data), again.predict_proba(labels.data))
+    assert clf.checkpoint_dir is None
+    rows = read_csv(fitted / "learned.csv")
+    assert [row["label"] for row in rows] == again.transduction_.tolist()
+    assert [row["annotator_label"] for row in rows] == [
+        row["label"] for row in read_csv(fitted / "labels.csv")
+    ]
+    clean = [float(row["clean_probability"]) for row in rows]
+    assert clean == pytest.approx(again.clean_probability_, rel=1e-5)
+
+
+@pytest.mark.parametrize("moment", ["during the second epoch", "at the end of the first"])
+def test_fit_continues(moment, annotated, fitted, photos, tmp_path, monkeypatch, capsys):
+    """The second call does the epoch that the first one did not."""
+    train_epoch, n_epochs = CoRegNet.train_epoch, []
+
+    def interrupted(*args):
+        n_epochs.append(1)
+        if len(n_epochs) == 2:
+            raise KeyboardInterrupt
+        return train_epoch(*args)
+
+    def interrupted_line(*_):
+        raise KeyboardInterrupt
+
+    for name in ("labels.npz", "annotation.json"):
+        (tmp_path / name).write_bytes((annotated / name).read_bytes())
+    args = ("fit", tmp_path, "--epochs", 2, "--model-file", tmp_path / "m.joblib")
+    with monkeypatch.context() as patch:
+        if moment == "at the end of the first":
+            patch.setattr("sklearn_npll._neural._net.progress_line", interrupted_line)
+        else:
+            patch.setattr(CoRegNet, "train_epoch", interrupted)
+        assert run(*args) == 130
+    assert "continues from the last finished epoch" in capsys.readouterr().err
+    assert not (tmp_path / "m.joblib").exists()
+    assert run(*args) == 0
+    captured = capsys.readouterr()
+    assert "epoch 1/2" not in captured.out
+    assert "epoch 2/2" in captured.out
+    assert "Load m.joblib only if you made it" in captured.out
+    assert (tmp_path / "learned.csv").read_bytes() == (fitted / "learned.csv").read_bytes()
+
+
+def test_known_labels(photos, annotated, tmp_path):
+    known = tmp_path / "known.csv"
+    rows = 'path,class\n"a, b.png",bag\nété 2024/naïve 写真.png,sneaker\n'
+    known.write_text(f"{rows}{photos / '05.png'},pullover\n", encoding="utf-8")
+    for name in ("labels.npz", "annotation.json"):
+        (tmp_path / name).write_bytes((annotated / name).read_bytes())
+    options = ("--known", known, "--epochs", 1, "--model-file", tmp_path / "m.joblib", "--quiet")
+    assert run("fit", tmp_path, *options) == 0
+    learned = {row["path"]: row for row in read_csv(tmp_path / "learned.csv")}
+    assert learned["a, b.png"]["label"] == "bag"
+    assert learned["été 2024/naïve 写真.png"]["label"] == "sneaker"
+    assert learned["05.png"]["label"] == "pullover"
+    assert json.loads((tmp_path / "training.json").read_text())["n_known"] == 3
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("file,kind\n", r"has the columns \['file', 'kind'\]; its first line must name 'path'"),
+        ("", r"has the columns \[\]"),
+        ("path,class\nx.png,bag\n", "line 2: 'x.png' is no annotated image. Paths are relative"),
+        ("path,class\n03.png,bags\n", "line 2: 'bags' is no class. Did you mean 'bag'?"),
+        ("path,class\n03.png\n", "line 2: None is no class"),
+        (
+            "path,class\n03.png,bag\n./03.png,sneaker\n",
+            r"line 3: './03.png' is 'sneaker' here, and 'bag' above",
+        ),
+    ],
+)
+def test_wrong_known_labels(text, message, annotated, tmp_path, capsys):
+    file = tmp_path / "known.csv"
+    file.write_text(text)
+    line = error_of(capsys, "fit", annotated, "--known", file, "--model-file", "m.joblib")
+    assert message.replace("\\", "") in line
+
+
+# predict
+
+
+def test_predict(fitted, photos, tmp_path, capsys):
+    table = tmp_path / "predictions.csv"
+    assert run("predict", fitted / "m.joblib", photos, "--output", table) == 0
+    assert f"30 images. Wrote {table}." in capsys.readouterr().out
+    rows = read_csv(table)
+    clf = joblib.load(fitted / "m.joblib")
+    proba = clf.predict_proba([str(photos / row["path"]) for row in rows])
+    assert [row["label"] for row in rows] == clf.classes_[proba.argmax(axis=1)].tolist()
+    for rank in (1, 2, 3):
+        name = "confidence" if rank == 1 else f"confidence_{rank}"
+        expected = np.sort(proba, axis=1)[:, -rank]
+        assert [float(row[name]) for row in rows] == pytest.approx(expected, rel=1e-5)
+
+
+def test_predict_skips_what_cannot_be_read(fitted, broken, tmp_path, capsys):
+    args = ("predict", fitted / "m.joblib", broken, "--output", tmp_path / "p.json", "--quiet")
+    assert "1.png') cannot be read" in error_of(capsys, *args)
+    assert run(*args, "--on-error", "skip") == 0
+    rows = json.loads((tmp_path / "p.json").read_text())
+    assert [row["path"] for row in rows] == ["0.png", "2.png", "3.png"]
+    assert len(read_csv(tmp_path / "p-unreadable.csv")) == 1
+
+
+def test_a_pipeline_predicts(fitted, broken, tmp_path):
+    from sklearn.pipeline import make_pipeline
+
+    clf = joblib.load(fitted / "m.joblib")
+    pipe = make_pipeline(VLMPartialAnnotator(NAMES).fit(IMAGES[:1]), clf)
+    joblib.dump(pipe, tmp_path / "pipe.joblib")
+    (broken / "1.png").unlink()
+    tables = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for model, table in zip((fitted / "m.joblib", tmp_path / "pipe.joblib"), tables):
+        assert run("predict", model, broken, "--output", table, "--quiet") == 0
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+def test_models_of_another_kind(tmp_path, photos, capsys):
+    from sklearn.linear_model import LogisticRegression
+
+    X, y = np.eye(4, dtype=np.float32), [0, 1, 0, 1]
+    models = {
+        "a logistic.joblib": (LogisticRegression().fit(X, y), "LogisticRegression, which is no"),
+        "unfitted.joblib": (CoRegClassifier(), "no fitted classifier of sklearn_npll"),
+        "features.joblib": (CoRegClassifier(max_epochs=1).fit(X, y), "a classifier of features"),
+    }
+    for name, (model, message) in models.items():
+        joblib.dump(model, tmp_path / name)
+        assert message in error_of(capsys, "predict", tmp_path / name, photos)
+    (tmp_path / "damaged.joblib").write_bytes(b"damaged")
+    assert "cannot be loaded" in error_of(capsys, "predict", tmp_path / "damaged.joblib", photos)
+    assert "must end in .skops" in error_of(capsys, "predict", tmp_path / "a.pkl", photos)
+    assert "There is no model" in error_of(capsys, "predict", tmp_path / "no.joblib", photos)
+
+
+def test_models_of_skops(annotated, fitted, photos, tmp_path, capsys):
+    skops = pytest.importorskip("skops.io")
+    model = tmp_path / "m.skops"
+    assert run("fit", annotated, "--epochs", 2, "--model-file", model, "--quiet") == 0
+    for file, table in ((model, "a.csv"), (fitted / "m.joblib", "b.csv")):
+        assert run("predict", file, photos, "--output", tmp_path / table, "--quiet") == 0
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert str(annotated.parent).encode() not in model.read_bytes()  # as images and checkpoints are
+
+    skops.dump(VLMPartialAnnotator(NAMES).fit(IMAGES[:1]), tmp_path / "other.skops")
+    line = error_of(capsys, "predict", tmp_path / "other.skops", photos)
+    assert "it is no model of fit, since it wants to make sklearn_npll.annotators" in line
+
+
+def test_models_without_skops(annotated, photos, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "skops", None)
+    assert default_model_file("x") == Path("x", "model.joblib")
+    for args in (("fit", annotated, "--model-file", "m.skops"), ("predict", "m.skops", photos)):
+        assert "need skops: pip install sklearn-npll[skops]" in error_of(capsys, *args)
+
+
+# tables
+
+
+def test_parquet(photos, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    args = ("--classes", "bag,shoe", "--output", tmp_path, "--quiet")
+    assert run("annotate", photos, *args, "--table", "parquet") == 0
+    assert run("annotate", photos, *args, "--table", "json") == 0
+    rows = parquet.read_table(tmp_path / "labels.parquet").to_pylist()
+    assert rows == json.loads((tmp_path / "labels.json").read_text())
+
+
+def test_parquet_without_pyarrow(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    args = ("--classes", "bag,shoe", "--output", tmp_path / "out", "--table", "parquet")
+    line = error_of(capsys, "annotate", photos, *args)
+    assert "Parquet files need pyarrow: pip install sklearn-npll[parquet]" in line
+    assert not (tmp_path / "out").exists()  # said before any work
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names must be text there")
+def test_file_names_that_are_no_text(tmp_path, capsys):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    name = b"caf\xe9.png"
+    with open(bytes(folder) + b"/" + name, "wb") as file:
+        Image.fromarray(IMAGES[0]).save(file, "PNG")
+    assert run("annotate", folder, "--classes", "bag,shoe", "--output", out, "--quiet") == 0
+    assert (out / "labels.csv").read_bytes().splitlines()[1].startswith(name)
+    assert run("report", out, "--output", f"{out}/caf\udce9.html") == 0
+    assert r"caf\udce9.html" in capsys.readouterr().out
+    assert run("report", out, "--quiet") == 0
+    assert r"caf\udce9.png" in (out / "report.html").read_text(encoding="utf-8")
+
+
+# what goes wrong
+
+
+def test_errors_are_one_line(tmp_path, photos, annotated, capsys):
+    out = ("--output", tmp_path / "out", "--quiet")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "wrong").write_bytes(b"caf\xe9\n")
+    two = ("--classes", "bag,shoe")
+    cases = [
+        (("annotate", tmp_path / "empty", *two), "empty holds no file ending in .bmp"),
+        (("annotate", tmp_path / "none", *two), "none is not a folder."),
+        (("annotate", photos, "--classes", "names.txt"), "There is no file 'names.txt'. Give"),
+        (("annotate", photos, "--classes", tmp_path / "wrong"), "is no text in UTF-8"),
+        (("annotate", photos, "--classes", "bag,bag"), "the class 'bag' is given twice"),
+        (("annotate", photos, "--classes", "a|b,c"), "'a|b' has a '|'"),
+        (("annotate", photos, "--classes", "bag,"), "nothing to choose from"),
+        (
+            ("annotate", photos, *two, "--rule-value", 3),
+            "rule='union' has no argument; got rule_value=3",
+        ),
+        (("annotate", photos, *two, "--templates", "coreg"), "Did you mean 'coreg-27'?"),
+        (("annotate", photos, *two, "--model", "no-such-model"), "no-such-model"),
+        (("report", tmp_path / "empty"), "Give the folder that sklearn-npll annotate"),
+    ]
+    for args, message in cases:
+        assert message in error_of(capsys, *args, *out)
+        assert not (tmp_path / "out" / "labels.npz").exists()
+    assert "holds no labels.npz" in error_of(capsys, "fit", tmp_path / "none")
+    line = error_of(capsys, "fit", annotated, "--model-file", "m.pkl")
+    assert "must end in .skops (safe to share) or .joblib" in line
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("bag, shoe", "line 2: 'bag, shoe' has a comma but no colon"),
+        ("bag: a,,b", "line 2: 'bag: a,,b' has an empty name"),
+        (": a", "line 2: ': a' has an empty name"),
+    ],
+)
+def test_wrong_class_files(line, message, photos, tmp_path, capsys):
+    file = tmp_path / "names.txt"
+    file.write_text(f"coat\n{line}\n")
+    assert message in error_of(capsys, "annotate", photos, "--classes", file)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no labels.npz"):
+        run("report", tmp_path, "--debug")
+
+
+def test_errors_without_a_message_of_ours_have_their_type(annotated, monkeypatch, capsys):
+    def fail(*_):
+        raise KeyError("a\nb")
+
+    monkeypatch.setattr("sklearn_npll.cli._folder.load_labels", fail)
+    assert error_of(capsys, "report", annotated).endswith(r"error: KeyError: 'a\nb'")
+
+
+def test_wrong_use_ends_with_2(capsys):
+    rule_value = ("annotate", "x", "--classes", "a,b", "--rule-value", "many")
+    epochs = ("fit", "x", "--epochs")
+    for args in ((), ("annotat",), ("annotate", "x"), (*epochs, "many"), (*epochs, 0), rule_value):
+        with pytest.raises(SystemExit) as ended:
+            run(*args)
+        assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert "--epochs: 0 is less than 1" in message
+    assert "--rule-value: invalid number value: 'many'" in message
+
+
+def test_choices_are_those_of_the_library():
+    from sklearn_npll._rules import SCORE_RULES
+    from sklearn_npll.annotators._refinement import REFINEMENTS
+    from sklearn_npll.coreg._classifier import VARIANTS
+
+    commands = make_parser()._subparsers._group_actions[0].choices
+    choices = {
+        action.dest: set(action.choices)
+        for command in commands.values()
+        for action in command._actions
+        if action.choices
+    }
+    assert choices["rule"] == {"union", *SCORE_RULES}
+    assert choices["refine"] == set(REFINEMENTS)
+    assert choices["variant"] == set(VARIANTS)
+
+
+def test_the_script_is_declared():
+    (target,) = re.findall(r'^sklearn-npll = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    module, _, function = target.partition(":")
+    assert getattr(importlib.import_module(module), function) is main
+
+
+def test_the_program_starts_without_torch():
+    program = (
+        "import sys; from sklearn_npll.cli._main import make_parser; make_parser().format_help();"
+        " assert not {'torch', 'sklearn', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=120)
+    command = [sys.executable, "-m", "sklearn_npll", "report", "no such folder"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("sklearn-npll: error: no such folder holds no labels.npz")
