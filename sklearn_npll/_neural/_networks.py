@@ -110,6 +110,21 @@ def wrn_28_2(in_channels, n_classes):
 IMAGE_NETWORKS = {f.__name__: f for f in (resnet8, resnet8_strided, preact_resnet18, wrn_28_2)}
 
 
+def resolve_name(module, shape):
+    """Return the name of a network for inputs of a shape: what "auto" stands for, or as given.
+
+    Examples
+    --------
+    >>> resolve_name("auto", (3, 32, 32))
+    'resnet8_strided'
+    """
+    if module != "auto":
+        return module
+    if len(shape) == 1:
+        return "mlp"
+    return "resnet8_strided" if min(shape[1:]) <= 64 else "resnet18"
+
+
 def build_network(module, shape, n_classes):
     """Make a fresh network that maps a batch to logits.
 
@@ -145,11 +160,7 @@ def build_network(module, shape, n_classes):
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             known = {k: v for k, v in known.items() if k in parameters}
         return module(**known)
-    if module == "auto":
-        if not is_image:
-            module = "mlp"
-        else:
-            module = "resnet8_strided" if min(shape[1:]) <= 64 else "resnet18"
+    module = resolve_name(module, shape)
     if module == "mlp":
         network = MLP(shape[0] if not is_image else shape[0] * shape[1] * shape[2], n_classes)
         return nn.Sequential(nn.Flatten(), *network) if is_image else network

@@ -1,4 +1,4 @@
-"""Figures on candidates and votes, alone or beside true labels."""
+"""Figures on candidates and votes, alone or beside true labels, and their table."""
 
 import numbers
 import warnings
@@ -8,8 +8,10 @@ from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 
 from .._evidence import pair_agreement
+from .._frames import make_frame
 from .._messages import did_you_mean
 from ._checks import row_sizes
+from ._table import label_columns, sample_columns
 
 
 def encode_labels(y, classes, n_samples, name="y"):
@@ -54,7 +56,7 @@ def encode_labels(y, classes, n_samples, name="y"):
 
 
 class MeasuresMixin:
-    """Gives an array of candidates its figures."""
+    """Gives an array of candidates its figures and its table."""
 
     @property
     def set_sizes(self):
@@ -224,6 +226,49 @@ class MeasuresMixin:
             coverage = self.coverage(y)
             summary.update(coverage=coverage, noise_rate=1 - coverage)
         return summary
+
+    def to_frame(self, library="pandas", *, votes=False):
+        """Return a table with a row for each sample.
+
+        Parameters
+        ----------
+        library : {"pandas", "polars", "pyarrow"}, default="pandas"
+            Which library's table; it must be installed.
+        votes : bool, default=False
+            Whether to add a column of lists with the class that each prompt chose.
+
+        Returns
+        -------
+        frame : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            Columns: ``path`` if the samples are paths, else ``row``, their number; ``label``, the
+            class that the annotator prefers, by its scores, else its votes, else the first
+            candidate; ``confidence``, its share, in [0, 1]; ``set_size``, the number of
+            candidates; ``agreement``, the share of pairs of prompts that chose the same class,
+            missing with fewer than two votes, if there are votes; ``known``, if some rows may
+            be; ``candidates``, lists of class names; and ``votes``. A pandas table has the index
+            of the samples, if they are a pandas object.
+
+        Raises
+        ------
+        ImportError
+            If the library is not installed.
+        ValueError
+            If the library is unknown, or votes are asked for and there are none.
+
+        Examples
+        --------
+        >>> from sklearn_npll import PartialLabels
+        >>> labels = PartialLabels.from_votes(
+        ...     [[0, 0, 2], [1, 1, 1]], ["cat", "dog", "fox"], data=["a.jpg", "b.jpg"]
+        ... )
+        >>> print(labels.to_frame().round(2).to_string())
+            path label  confidence  set_size  agreement  candidates
+        0  a.jpg   cat        0.67         2       0.33  [cat, fox]
+        1  b.jpg   dog        1.00         1       1.00       [dog]
+        """
+        columns = {**sample_columns(self.data, len(self)), **label_columns(self, votes)}
+        index = getattr(self.data, "index", None) if hasattr(self.data, "iloc") else None
+        return make_frame(columns, library, index)
 
 
 class _Summary(dict):

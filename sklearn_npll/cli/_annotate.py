@@ -76,6 +76,7 @@ def add_parser(commands, **options):
 
 def run(args):
     """Annotate a folder of images; the results go into another one."""
+    from .._partial_labels import label_columns
     from ..annotators import VLMPartialAnnotator
     from ..annotators._open_clip import SHIPPED_MODEL
     from ..datasets._image_folder import find_images
@@ -116,7 +117,7 @@ def run(args):
     labels.save(output / LABELS)
     lists = {"classes": classes, "templates": annotator.templates_}
     write_json(output / ANNOTATION, {"folder": folder, **lists, **settings})
-    write_table(table, _columns(labels, relative(labels.data, folder)))
+    write_table(table, {"path": relative(labels.data, folder), **label_columns(labels)})
     summary = labels.summary()
     note(
         args,
@@ -143,19 +144,3 @@ def _readable(labels):
     if silent.all():
         raise errors[0]
     return labels[~silent], errors
-
-
-def _columns(labels, paths):
-    from .._evidence import pair_agreement, preferred_classes
-
-    classes, candidates = labels.classes, labels.tocsr()
-    codes, confidence = preferred_classes(labels)
-    names = classes[candidates.indices].tolist()
-    return {
-        "path": paths,
-        "label": classes[codes],
-        "confidence": confidence,
-        "set_size": labels.set_sizes,
-        "agreement": pair_agreement(labels.votes),
-        "candidates": [names[a:b] for a, b in zip(candidates.indptr, candidates.indptr[1:])],
-    }

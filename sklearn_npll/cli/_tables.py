@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .._files import atomic_write
+from .._frames import make_frame
 from .._messages import did_you_mean
 
 FORMATS = ("csv", "json", "parquet")
@@ -92,9 +93,7 @@ def _write_json(file, columns):
 
 
 def _write_parquet(file, columns):
-    pyarrow = _pyarrow()
-    readable = [path.encode(errors="backslashreplace").decode() for path in columns["path"]]
-    pyarrow.parquet.write_table(pyarrow.table({**columns, "path": readable}), file)
+    _pyarrow().parquet.write_table(make_frame(columns, "pyarrow"), file)
 
 
 def _pyarrow():
