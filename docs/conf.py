@@ -1,5 +1,6 @@
 """Sphinx configuration; built by `make docs`."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -69,3 +70,21 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_memory": False,
 }
+
+
+def translate_changelog(app, path, docname, content):
+    """Turn the Markdown that CHANGELOG.md is made of into reStructuredText."""
+    if path.name != "CHANGELOG.md":
+        return
+    text = re.sub(r"(?m)^# .*\n", "", content[0])
+    text = re.sub(r"(?m)^## (.*)$", lambda match: f"{match[1]}\n{'-' * len(match[1])}", text)
+    content[0] = re.sub(r"(``.+?``)|`(.+?)`|\[(.+?)\]\((\S+?)\)", _translate_span, text)
+
+
+def _translate_span(match):
+    literal, code, words, address = match.groups()
+    return literal or (f"``{code}``" if code else f"`{words} <{address}>`__")
+
+
+def setup(app):
+    app.connect("include-read", translate_changelog)

@@ -21,6 +21,7 @@ MODULES = ["sklearn_npll"] + [
         "baselines",
         "datasets",
         "detection",
+        "hub",
         "metrics",
         "model_selection",
         "plot",

@@ -43,9 +43,9 @@ def make_card(config, *, license, metrics, dataset, name):
 _LIMITS = """\
 ## Limits
 
-The labels that this model was trained on were not checked by people, unless the table of the
-training counts known labels. What the annotator never names, the model cannot have learnt. Its
-probabilities are not calibrated. Try it on labelled samples of your own before you rely on it.
+Where an annotator made the labels, people have checked none but the known ones, and what it never
+names the model cannot have learnt. The probabilities are not calibrated. Try the model on labelled
+samples of your own before you rely on it.
 """
 
 
@@ -116,7 +116,9 @@ def _use(config):
 
 def _training_rows(config):
     training = config["training"]
-    rows = [("epochs", training["epochs"]), ("seed of the networks", training["seed"])]
+    rows = [("epochs", training["epochs"])]
+    if "random_state" in config["parameters"]:
+        rows.append(("random_state", config["parameters"]["random_state"]))
     annotator = training.get("annotator")
     if annotator is not None:
         parameters, templates = annotator["parameters"], annotator["templates"]

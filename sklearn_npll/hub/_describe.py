@@ -45,7 +45,7 @@ def plain_parameters(estimator):
 
 def describe_training(clf, annotator, labels):
     """Return how a classifier was trained, as far as it is known."""
-    training = {"epochs": clf.n_iter_, "seed": clf.net_.seed}
+    training = {"epochs": clf.n_iter_}
     if annotator is not None:
         plain, omitted = plain_parameters(annotator)
         training["annotator"] = {
