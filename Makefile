@@ -35,9 +35,10 @@ test-slow: .venv/.test  ## Run the slow tests: many kills, many broken images, a
 test-min: .venv-min/.test  ## Run them with the oldest supported dependencies, on Python 3.10
 	OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-lint: .venv/.test  ## Check style and formatting
+lint: .venv/.test  ## Check style, formatting and type hints
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/.test  ## Format, and mend what can be mended
 	$(BIN)/ruff check --fix .

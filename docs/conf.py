@@ -30,6 +30,7 @@ html_title = f"sklearn_npll {version}"
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say more
 autosummary_imported_members = True
 numpydoc_show_class_members = False
 

@@ -1,6 +1,9 @@
 """The differences between supported scikit-learn releases (1.4.2 to 1.9.1), in one place."""
 
-from sklearn.base import _fit_context as fit_context
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -18,6 +21,14 @@ except ImportError:  # scikit-learn < 1.6
         if "ensure_all_finite" in check_params:
             check_params["force_all_finite"] = check_params.pop("ensure_all_finite")
         return _estimator._validate_data(X=X, y=y, **check_params)
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[_Method], _Method]:
+    """Return scikit-learn's decorator that validates parameters, with the type it has."""
+    return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
 
 
 __all__ = [

@@ -1,6 +1,9 @@
 """What `score` means for every classifier of the package."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length
@@ -8,13 +11,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._inputs import as_labels, is_unlabelled
 from ._partial_labels import PartialLabels
+from ._typing import MatrixLike, Samples
 from .model_selection import approximated_accuracy_scorer, covering_rate_scorer
 
 
 class ScoreMixin:
     """Gives a classifier `score`, which takes true labels, candidates or the annotator's output."""
 
-    def score(self, X, y=None, sample_weight=None):
+    classes_: Any
+    predict: Any
+
+    def score(
+        self, X: Samples, y: MatrixLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Score predictions against labels, candidate sets, or the annotator.
 
         Parameters
@@ -41,7 +50,7 @@ class ScoreMixin:
             weighted.
         """
         is_matrix = isinstance(y, PartialLabels) or issparse(y)
-        is_matrix = is_matrix or (np.ndim(y) == 2 and np.shape(y)[1] > 1)
+        is_matrix = is_matrix or (y is not None and np.ndim(y) == 2 and np.shape(y)[1] > 1)
         if sample_weight is not None and (y is None or is_matrix):
             raise ValueError("sample_weight needs true labels y; candidates cannot be weighted")
         if y is None:

@@ -66,7 +66,7 @@ def show_versions() -> None:
     rows = {"python": sys.version.split()[0], "platform": platform.platform()}
     rows.update((name, package_version(name) or "missing") for name in REQUIRED)
     rows.update((name, package_version(name) or "not installed") for name in _OPTIONAL)
-    rows["threads of torch"] = torch.get_num_threads()
-    rows["CUDA"] = torch.version.cuda if torch.cuda.is_available() else "none"
+    rows["threads of torch"] = str(torch.get_num_threads())
+    rows["CUDA"] = str(torch.version.cuda) if torch.cuda.is_available() else "none"
     for name, value in rows.items():
         print(f"{name:<16} {value}")

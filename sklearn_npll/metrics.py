@@ -8,12 +8,14 @@ is left out.
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.utils import assert_all_finite
 
 from ._messages import name_rows
 from ._partial_labels import PartialLabels
+from ._typing import Array, MatrixLike
 
 __all__ = [
     "ambiguity_score",
@@ -25,7 +27,9 @@ __all__ = [
 ]
 
 
-def coverage_score(y_true, candidates, *, classes=None):
+def coverage_score(
+    y_true: ArrayLike, candidates: MatrixLike, *, classes: ArrayLike | None = None
+) -> float:
     """Share of samples whose true class is a candidate.
 
     One minus the coverage is the noise rate eta.
@@ -58,7 +62,13 @@ def coverage_score(y_true, candidates, *, classes=None):
     return _as_labels(candidates, classes).coverage(y_true)
 
 
-def ambiguity_score(candidates, y_true=None, *, classes=None, per_class=False):
+def ambiguity_score(
+    candidates: MatrixLike,
+    y_true: ArrayLike | None = None,
+    *,
+    classes: ArrayLike | None = None,
+    per_class: bool = False,
+) -> float | Array:
     """Share of the wrong classes that are candidates: the ambiguity q.
 
     0 when each set has one class, 1 when all classes are always candidates. Unlike the mean set
@@ -120,7 +130,9 @@ def ambiguity_score(candidates, y_true=None, *, classes=None, per_class=False):
     return float(wrong_candidates.sum() / (len(labels) * (n_classes - 1)))
 
 
-def covering_rate(y_pred, candidates, *, classes=None):
+def covering_rate(
+    y_pred: ArrayLike, candidates: MatrixLike, *, classes: ArrayLike | None = None
+) -> float:
     """Share of predictions that are candidates: accuracy where true labels are missing.
 
     It measures agreement with the annotator rather than the truth: a learner that copies every
@@ -170,7 +182,9 @@ def covering_rate(y_pred, candidates, *, classes=None):
     return _mean(labels.contains(y_pred)[_informative(labels)], "row with a label")
 
 
-def approximated_accuracy(proba, candidates, *, classes=None):
+def approximated_accuracy(
+    proba: ArrayLike, candidates: MatrixLike, *, classes: ArrayLike | None = None
+) -> float:
     """Mean confidence of the prediction among the candidates; 0 where it is not a candidate.
 
     With f the probabilities, S the candidates and c the class of the largest probability, the
@@ -207,15 +221,21 @@ def approximated_accuracy(proba, candidates, *, classes=None):
     0.375
     """
     labels = _as_labels(candidates, classes)
-    proba = _check_proba(proba, labels)
-    restricted = np.asarray(labels.tocsr().multiply(proba).sum(axis=1)).ravel()
+    checked = _check_proba(proba, labels)
+    restricted = np.asarray(labels.tocsr().multiply(checked).sum(axis=1)).ravel()
     confidence = np.zeros(len(labels))
-    covered = labels.contains(labels.classes[proba.argmax(axis=1)]) & (restricted > 0)
-    confidence[covered] = proba.max(axis=1)[covered] / restricted[covered]
+    covered = labels.contains(labels.classes[checked.argmax(axis=1)]) & (restricted > 0)
+    confidence[covered] = checked.max(axis=1)[covered] / restricted[covered]
     return _mean(confidence[_informative(labels)], "row with a label")
 
 
-def noise_detection_auc(y_true, candidates, clean_probability, *, classes=None):
+def noise_detection_auc(
+    y_true: ArrayLike,
+    candidates: MatrixLike,
+    clean_probability: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+) -> float:
     """Area under the ROC curve of telling valid candidate sets from noisy ones.
 
     A set is valid if the true class is in it.
@@ -257,8 +277,14 @@ def noise_detection_auc(y_true, candidates, clean_probability, *, classes=None):
 
 
 def noise_detection_f1(
-    y_true, candidates, clean_probability, *, classes=None, threshold=0.5, positive="noisy"
-):
+    y_true: ArrayLike,
+    candidates: MatrixLike,
+    clean_probability: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    threshold: float = 0.5,
+    positive: str = "noisy",
+) -> float:
     """F1 score of telling valid candidate sets from noisy ones.
 
     Parameters
@@ -300,10 +326,10 @@ def noise_detection_f1(
     """
     if positive not in ("noisy", "clean"):
         raise ValueError(f"positive is {positive!r}; it must be 'noisy' or 'clean'.")
-    valid, clean_probability = _division(y_true, candidates, clean_probability, classes)
+    valid, probability = _division(y_true, candidates, clean_probability, classes)
     if not len(valid):
         return _undefined("No candidate set can be judged, so the F1 score is NaN.")
-    detected = clean_probability > threshold
+    detected = probability > threshold
     return float(f1_score(valid, detected, pos_label=positive == "clean", zero_division=0.0))
 
 

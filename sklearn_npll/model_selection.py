@@ -9,8 +9,11 @@ labels: :func:`make_labeled_scorer`, which is to be preferred.
 import inspect
 import numbers
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer, make_scorer
@@ -20,6 +23,7 @@ from ._messages import did_you_mean
 from ._partial_labels import PartialLabels
 from ._rows import take
 from ._rules import TOLERANCE, candidates_from_scores, check_rule
+from ._typing import Estimator, MatrixLike, Samples
 from .metrics import approximated_accuracy, covering_rate
 
 __all__ = [
@@ -30,7 +34,7 @@ __all__ = [
 ]
 
 
-def covering_rate_scorer(estimator, X, y=None):
+def covering_rate_scorer(estimator: Estimator, X: Samples, y: MatrixLike | None = None) -> float:
     """Score a fitted estimator by the share of its predictions that are candidates.
 
     Parameters
@@ -72,7 +76,9 @@ def covering_rate_scorer(estimator, X, y=None):
     return covering_rate(estimator.predict(X), labels)
 
 
-def approximated_accuracy_scorer(estimator, X, y=None):
+def approximated_accuracy_scorer(
+    estimator: Estimator, X: Samples, y: MatrixLike | None = None
+) -> float:
     """Score a fitted estimator by the confidence of its predictions among the candidates.
 
     Parameters
@@ -125,7 +131,7 @@ def approximated_accuracy_scorer(estimator, X, y=None):
     return approximated_accuracy(proba, labels)
 
 
-def make_labeled_scorer(score, **kwargs):
+def make_labeled_scorer(score: str | Callable[..., float], **kwargs: Any) -> Callable[..., float]:
     """Make a scorer that ignores the rows whose label is -1.
 
     scikit-learn's own scorers count -1 as a class.
@@ -165,7 +171,14 @@ def make_labeled_scorer(score, **kwargs):
     return _LabeledScorer(get_scorer(score) if isinstance(score, str) else score)
 
 
-def choose_rule_value(scores, y, rule, *, coverage=0.9, classes=None):
+def choose_rule_value(
+    scores: MatrixLike,
+    y: ArrayLike,
+    rule: str,
+    *,
+    coverage: float = 0.9,
+    classes: ArrayLike | None = None,
+) -> float:
     """Choose the argument of a candidate rule, for the smallest sets of a given coverage.
 
     Parameters

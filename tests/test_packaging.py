@@ -5,6 +5,8 @@ import inspect
 import re
 import subprocess
 import sys
+import zipfile
+from dataclasses import is_dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -72,6 +74,33 @@ def test_minimum_versions_agree():
         assert f"{pins[name]}.".startswith(f"{bound}."), name
 
 
+def test_the_wheel_holds_what_is_not_code(tmp_path, monkeypatch):
+    build = pytest.importorskip("hatchling.build")
+    monkeypatch.chdir(ROOT)
+    with zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
+        names = wheel.namelist()
+    for name in (
+        "py.typed",
+        "models/fashion-clip/open_clip_model.safetensors",
+        "models/fashion-clip/README.md",
+        "datasets/data/fashion-mnist/subset.npz.xz",
+        "datasets/data/fashion-mnist/LICENSE",
+        "_report/style.css",
+    ):
+        assert f"sklearn_npll/{name}" in names
+    top = {name.partition("/")[0] for name in names}
+    assert top == {"sklearn_npll", f"sklearn_npll-{sklearn_npll.__version__}.dist-info"}
+
+
+def test_show_versions(capsys):
+    sklearn_npll.show_versions()
+    lines = capsys.readouterr().out.splitlines()
+    shown = {line[:16].strip(): line[17:] for line in lines}
+    assert shown["sklearn-npll"] == sklearn_npll.__version__
+    assert shown["torch"] == metadata.version("torch")
+    assert shown["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
 def folder_size(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -131,3 +160,49 @@ def test_docstring_names_each_parameter(value):
     documented = {name.strip(" *") for name in documented.split(",")}
     parameters = inspect.signature(value).parameters
     assert set(parameters) - {"self", "cls"} <= documented
+
+
+def missing_hints(function):
+    signature = inspect.signature(function)
+    names = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+    if signature.return_annotation is signature.empty:
+        names.append("return")
+    return set(names) - {"self", "cls"}
+
+
+def test_public_functions_have_type_hints():
+    missing = {}
+    for name, value in public_objects():
+        function = vars(value).get("__init__") if inspect.isclass(value) else value
+        # there is none if it is inherited; and of a dataclass the fields have the hints
+        if function is not None and not is_dataclass(value) and missing_hints(function):
+            missing[name] = missing_hints(function)
+    assert not missing
+
+
+USER = """
+from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
+
+labels = PartialLabels.from_sets([["cat"], ["cat", "dog"]])
+reveal_type(labels)
+reveal_type(VLMPartialAnnotator(["cat"]).fit([]).transform([]))
+reveal_type(CoRegClassifier(max_epochs=3).fit(labels).predict(labels))
+CoRegClassifier(max_epochs="three")
+labels.to_frame(vote=True)
+VLMPartialAnnotator(["cat"], modell="ViT-B-32")
+"""
+
+
+@pytest.mark.slow
+def test_type_checkers_use_the_hints(tmp_path):
+    pytest.importorskip("mypy")
+    (tmp_path / "user.py").write_text(USER)
+    command = [sys.executable, "-m", "mypy", "--ignore-missing-imports", "user.py"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    told = dict.fromkeys(range(5, 11), "")
+    for line in result.stdout.splitlines()[:-1]:
+        told[int(line.split(":")[1])] += line
+    assert told[5].endswith('PartialLabels"') and told[6].endswith('PartialLabels"')
+    assert "numpy.ndarray" in told[7]
+    for row, name in ((8, "max_epochs"), (9, "vote"), (10, "modell")):
+        assert "error" in told[row] and name in told[row], result.stdout + result.stderr

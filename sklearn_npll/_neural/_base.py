@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from numbers import Integral, Number, Real
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
@@ -33,6 +35,7 @@ from .._inputs import check_magnitude, check_problem, encode_target, forget_feat
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from .._streamed_images import open_images
+from .._typing import Array, MatrixLike, PathLike, Samples, Self, dataclass_transform
 from ._blocks import join_blocks
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
 from ._net import TrainingData
@@ -164,7 +167,11 @@ noise_rate_ : float
 }
 
 
-def learner(cls):
+_Class = TypeVar("_Class")
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
+def learner(cls: type[_Class]) -> type[_Class]:
     """Make an estimator of a class: its fields become parameters.
 
     Names of `_SHARED_TEXTS` in braces in its docstring are replaced by the texts.
@@ -221,12 +228,12 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-    _net_class = None
-    _n_networks = 1
+    _net_class: ClassVar[Any] = None
+    _n_networks: ClassVar[int] = 1
     #: Rows that a sample costs in an epoch: views that are trained on, in all networks.
-    _samples_per_row = 1
+    _samples_per_row: ClassVar[int | None] = 1
     #: Settings of the net that are no parameters of the method.
-    _fixed = {}
+    _fixed: ClassVar[dict[str, object]] = {}
 
     module: object = field(default="auto", kw_only=False)
     init: object = None
@@ -256,7 +263,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     random_state: object = None
     verbose: int = 0
 
-    def gradient_samples_per_epoch(self, n_samples):
+    def gradient_samples_per_epoch(self, n_samples: int) -> int | None:
         """Return how many rows an epoch passes forward to train on.
 
         Parameters
@@ -273,7 +280,13 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     # -- fitting -------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, eval_set=None):
+    def fit(
+        self,
+        X: Samples,
+        y: MatrixLike | None = None,
+        *,
+        eval_set: tuple[Samples, ArrayLike] | None = None,
+    ) -> Self:
         """Learn from candidate labels.
 
         Parameters
@@ -302,7 +315,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         """
         problem = self._check_problem(X, y)
         data = self._check_samples(problem.data, reset=True)
-        vars(self).pop("net_", None)  # not to predict with it should this fit be interrupted
+        self.__dict__.pop("net_", None)  # not to predict with it should this fit be interrupted
         self.classes_ = problem.classes
         self._check_options(eval_set)
         processes, device = join_processes(self.accelerator, self.device, self.precision)
@@ -604,7 +617,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
 
     # -- prediction ----------------------------------------------------------------------------
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Samples) -> Array:
         """Predict class probabilities: the softmax of the networks' summed logits.
 
         Parameters
@@ -619,7 +632,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         """
         return self._predict_rows(X, lambda proba: proba).cpu().numpy()
 
-    def predict(self, X):
+    def predict(self, X: Samples) -> Array:
         """Predict the most probable class.
 
         Parameters
@@ -651,7 +664,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
 
     # -- deployment ----------------------------------------------------------------------------
 
-    def to_module(self):
+    def to_module(self) -> nn.Module:
         """Return a plain module that maps inputs to class probabilities.
 
         Returns
@@ -667,7 +680,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
     def _is_single(self):
         return False
 
-    def export_onnx(self, path):
+    def export_onnx(self, path: PathLike) -> None:
         """Write the module of `to_module` as an ONNX file with a free batch size.
 
         Parameters
@@ -682,15 +695,16 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         """
         module = self.to_module()
         if self.image_shape_ is None:
-            shape = (self.n_features_in_,)
+            shape = [self.n_features_in_]
         else:
             height, width, channels = self.image_shape_
-            shape = (channels, height, width)
+            shape = [channels, height, width]
         try:
             import onnx  # noqa: F401
             import onnxscript  # noqa: F401
         except ImportError as error:
             raise ImportError("export_onnx needs `pip install onnx onnxscript`") from error
+        options: dict[str, Any]
         if "dynamic_shapes" in inspect.signature(torch.onnx.export).parameters:
             options = {"dynamic_shapes": ({0: torch.export.Dim("n")},), "dynamo": True}
         else:  # torch < 2.5
@@ -733,7 +747,7 @@ class PairClassifier(NeuralClassifier):
             raise ValueError(f"deploy must be 'ensemble' or 'single'; got {self.deploy!r}")
         return self.deploy == "single"
 
-    def to_module(self, deploy=None):
+    def to_module(self, deploy: str | None = None) -> nn.Module:
         """Return a plain module that maps inputs to class probabilities.
 
         Parameters
@@ -749,7 +763,7 @@ class PairClassifier(NeuralClassifier):
         """
         return NeuralClassifier.to_module(self._deployed(deploy))
 
-    def export_onnx(self, path, deploy=None):
+    def export_onnx(self, path: PathLike, deploy: str | None = None) -> None:
         """Write the module of `to_module` as an ONNX file with a free batch size.
 
         Parameters

@@ -161,7 +161,7 @@ class EpochNet(NeuralNet):
     """
 
     #: Names of the losses whose means are recorded.
-    terms = ("train",)
+    terms: tuple[str, ...] = ("train",)
 
     def __init__(self, module, *, method, seed, processes=ALONE, **kwargs):
         # the losses are functions that differ between phases, so the criterion is never called

@@ -1,12 +1,16 @@
 """Candidates as an array of rows: found when first needed, indexed and pickled."""
 
 import numbers
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse as sp
 
 from .._evidence import as_dense
 from .._rows import length, take
+from .._typing import Array, MatrixLike, Samples
 from ._checks import check_class_names, check_parts, check_shape
 
 
@@ -20,8 +24,16 @@ class CandidateArray:
     dtype = np.dtype(bool)
 
     def __init__(
-        self, data, classes, candidates=None, *, scores=None, votes=None, known=None, plan=None
-    ):
+        self,
+        data: Samples,
+        classes: ArrayLike,
+        candidates: MatrixLike | None = None,
+        *,
+        scores: MatrixLike | None = None,
+        votes: ArrayLike | None = None,
+        known: ArrayLike | None = None,
+        plan: Callable[[Samples], dict[str, Any]] | None = None,
+    ) -> None:
         self.classes = check_class_names(classes)
         self._data = data
         self._rows = None  # rows of _data still to be taken
@@ -48,12 +60,12 @@ class CandidateArray:
             )
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """tuple of int: (n_samples, n_classes)."""
         return self._n_samples, len(self.classes)
 
     @property
-    def data(self):
+    def data(self) -> Samples:
         """indexable of length n_samples or None: The samples."""
         if self._rows is not None:
             self._data = take(self._data, self._rows)
@@ -61,35 +73,35 @@ class CandidateArray:
         return self._data
 
     @property
-    def is_materialized(self):
+    def is_materialized(self) -> bool:
         """bool: Whether the candidates are there, so that using them costs nothing."""
         return self._plan is None
 
     @property
-    def candidates(self):
+    def candidates(self) -> Any:
         """ndarray, or csr_array from 64 classes on, of bool: The candidates of each sample."""
         self._materialize()
         return self._candidates
 
     @property
-    def scores(self):
+    def scores(self) -> Any:
         """ndarray or csr_array of float32 (n_samples, n_classes), or None: Probabilities."""
         self._materialize()
         return self._scores
 
     @property
-    def votes(self):
+    def votes(self) -> Array | None:
         """ndarray of int of shape (n_samples, n_prompts) or None: Class chosen by each prompt."""
         self._materialize()
         return self._votes
 
     @property
-    def known(self):
+    def known(self) -> Array | None:
         """ndarray of bool of shape (n_samples,) or None: Rows a human vouched for."""
         self._materialize()
         return self._known
 
-    def toarray(self):
+    def toarray(self) -> Array:
         """Return the candidates as a dense array.
 
         Returns
@@ -99,7 +111,7 @@ class CandidateArray:
         """
         return as_dense(self.candidates)
 
-    def tocsr(self):
+    def tocsr(self) -> Any:
         """Return the candidates as a sparse array.
 
         Returns

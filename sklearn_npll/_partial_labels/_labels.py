@@ -1,19 +1,23 @@
 """Partial labels: made from sets, scores or votes, joined and saved."""
 
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse as sp
 
 from .._files import atomic_write
 from .._messages import did_you_mean
 from .._rows import join
 from .._rules import candidates_from_scores, union_candidates
-from ._array import CandidateArray
+from .._typing import MatrixLike, PathLike, Samples, Self
 from ._checks import SPARSE_FROM_CLASSES, as_matrix, check_class_names, default_classes
 from ._file import npz_path, read_parts, write_labels
-from ._measures import MeasuresMixin
+from ._measures import MeasuredArray
 
 
-class PartialLabels(MeasuresMixin, CandidateArray):
+class PartialLabels(MeasuredArray):
     """Samples with a set of candidate labels each: an array-like of shape (n_samples, n_classes).
 
     scikit-learn sees a two-dimensional array of candidates and can count, split and pickle it.
@@ -99,7 +103,9 @@ class PartialLabels(MeasuresMixin, CandidateArray):
     """
 
     @classmethod
-    def from_candidates(cls, candidates, data=None, classes=None):
+    def from_candidates(
+        cls, candidates: MatrixLike, data: Samples = None, classes: ArrayLike | None = None
+    ) -> Self:
         """Make partial labels from a matrix of candidates.
 
         Parameters
@@ -132,7 +138,9 @@ class PartialLabels(MeasuresMixin, CandidateArray):
         return cls(data, default_classes(classes, candidates), candidates)
 
     @classmethod
-    def from_csr(cls, candidates, data=None, classes=None):
+    def from_csr(
+        cls, candidates: MatrixLike, data: Samples = None, classes: ArrayLike | None = None
+    ) -> Self:
         """Make partial labels from a sparse matrix of candidates without a dense copy.
 
         Parameters
@@ -171,7 +179,9 @@ class PartialLabels(MeasuresMixin, CandidateArray):
         return cls.from_candidates(candidates, data, classes)
 
     @classmethod
-    def from_sets(cls, sets, classes=None, data=None):
+    def from_sets(
+        cls, sets: Sequence[Collection[Any]], classes: ArrayLike | None = None, data: Samples = None
+    ) -> Self:
         """Make partial labels from a set of class names for each sample.
 
         Parameters
@@ -210,29 +220,35 @@ class PartialLabels(MeasuresMixin, CandidateArray):
                 )
             sizes[row] = len(names)
         if classes is None:
-            classes = {name for names in sets for name in names}
-            if len({isinstance(name, str) for name in classes}) > 1:
+            found = {name for names in sets for name in names}
+            if len({isinstance(name, str) for name in found}) > 1:
                 raise ValueError("sets mix names and numbers; make all classes strings, or none.")
-            classes = sorted(classes)
-        classes = check_class_names(classes)
-        codes = {name: code for code, name in enumerate(classes.tolist())}
+            classes = sorted(found)
+        class_names = check_class_names(classes)
+        codes = {name: code for code, name in enumerate(class_names.tolist())}
         flat = (codes.get(name, -1) for names in sets for name in names)
         columns = np.fromiter(flat, dtype=np.int32, count=sizes.sum())
         if (columns < 0).any():
             position = np.argmin(columns)
-            row = np.searchsorted(np.cumsum(sizes), position, side="right")
+            row = int(np.searchsorted(np.cumsum(sizes), position, side="right"))
             name = next(name for name in sets[row] if name not in codes)
-            raise ValueError(
-                f"sets[{row}] names {name!r}, which is not a class.{did_you_mean(name, classes)}"
-            )
+            hint = did_you_mean(name, class_names)
+            raise ValueError(f"sets[{row}] names {name!r}, which is not a class.{hint}")
         candidates = sp.csr_array(
             (np.ones(len(columns), dtype=bool), columns, np.concatenate([[0], np.cumsum(sizes)])),
-            shape=(len(sets), len(classes)),
+            shape=(len(sets), len(class_names)),
         )
-        return cls(data, classes, candidates)
+        return cls(data, class_names, candidates)
 
     @classmethod
-    def from_scores(cls, scores, rule="topk", value=None, data=None, classes=None):
+    def from_scores(
+        cls,
+        scores: MatrixLike,
+        rule: str = "topk",
+        value: float | tuple[float, float] | None = None,
+        data: Samples = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
         """Make partial labels from the scores of an annotator and a candidate rule.
 
         Parameters
@@ -277,7 +293,7 @@ class PartialLabels(MeasuresMixin, CandidateArray):
         return cls(data, default_classes(classes, candidates), candidates, scores=scores)
 
     @classmethod
-    def from_votes(cls, votes, classes, data=None):
+    def from_votes(cls, votes: ArrayLike, classes: ArrayLike, data: Samples = None) -> Self:
         """Make partial labels from votes: the candidates are the classes with any vote.
 
         Parameters
@@ -308,10 +324,10 @@ class PartialLabels(MeasuresMixin, CandidateArray):
         array([[1, 0, 1],
                [0, 1, 0]])
         """
-        classes = check_class_names(classes)
-        sparse = len(classes) >= SPARSE_FROM_CLASSES
-        candidates = union_candidates(votes, len(classes), sparse=sparse)
-        return cls(data, classes, candidates, votes=votes)
+        class_names = check_class_names(classes)
+        sparse = len(class_names) >= SPARSE_FROM_CLASSES
+        candidates = union_candidates(votes, len(class_names), sparse=sparse)
+        return cls(data, class_names, candidates, votes=votes)
 
     def __repr__(self):
         size = f"{self.mean_set_size:.2f}" if self.is_materialized else "not annotated yet"
@@ -322,7 +338,7 @@ class PartialLabels(MeasuresMixin, CandidateArray):
         )
 
     @classmethod
-    def concatenate(cls, parts):
+    def concatenate(cls, parts: Iterable[Self]) -> Self:
         """Join containers of the same classes one after another.
 
         Parameters
@@ -372,7 +388,7 @@ class PartialLabels(MeasuresMixin, CandidateArray):
             known=known,
         )
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Write the container to one ``.npz`` file, without pickle.
 
         A crash on the way, or a full disk, leaves the file as it was.
@@ -396,7 +412,7 @@ class PartialLabels(MeasuresMixin, CandidateArray):
             write_labels(file, self)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: PathLike) -> Self:
         """Read a container written by :meth:`save`.
 
         Parameters

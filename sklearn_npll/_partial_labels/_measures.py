@@ -2,14 +2,18 @@
 
 import numbers
 import warnings
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 
 from .._evidence import pair_agreement
 from .._frames import make_frame
 from .._messages import did_you_mean
+from .._typing import Array
+from ._array import CandidateArray
 from ._checks import row_sizes
 from ._table import label_columns, sample_columns
 
@@ -55,21 +59,21 @@ def encode_labels(y, classes, n_samples, name="y"):
     return encoded
 
 
-class MeasuresMixin:
-    """Gives an array of candidates its figures and its table."""
+class MeasuredArray(CandidateArray):
+    """An array of candidates with its figures and its table."""
 
     @property
-    def set_sizes(self):
+    def set_sizes(self) -> Array:
         """ndarray of int of shape (n_samples,): Number of candidates of each sample."""
         return row_sizes(self.candidates)
 
     @property
-    def mean_set_size(self):
+    def mean_set_size(self) -> float:
         """float: Mean number of candidates."""
         return _mean(self.set_sizes)
 
     @property
-    def agreement(self):
+    def agreement(self) -> float | None:
         """float or None: Mean share of pairs of prompts that chose the same class.
 
         Prompts that abstained are left out, and so are samples with fewer than two votes. None if
@@ -80,7 +84,7 @@ class MeasuresMixin:
             return None
         return float(np.nanmean(shares))
 
-    def encode_labels(self, y):
+    def encode_labels(self, y: ArrayLike) -> Array:
         """Translate class names to the indices of their columns.
 
         Parameters
@@ -107,7 +111,7 @@ class MeasuresMixin:
         """
         return encode_labels(y, self.classes, len(self))
 
-    def contains(self, y):
+    def contains(self, y: ArrayLike) -> Array:
         """Tell which samples have a given label among their candidates.
 
         Parameters
@@ -141,7 +145,7 @@ class MeasuresMixin:
         contained[rows] = self.candidates[rows, codes[rows]]
         return contained
 
-    def coverage(self, y):
+    def coverage(self, y: ArrayLike) -> float:
         """Return the share of labelled samples whose label is a candidate.
 
         Parameters
@@ -177,7 +181,7 @@ class MeasuresMixin:
             return float("nan")
         return float(self.contains(y)[labelled].mean())
 
-    def summary(self, y=None):
+    def summary(self, y: ArrayLike | None = None) -> dict[str, Any]:
         """Describe the candidates in a few figures.
 
         Parameters
@@ -227,7 +231,7 @@ class MeasuresMixin:
             summary.update(coverage=coverage, noise_rate=1 - coverage)
         return summary
 
-    def to_frame(self, library="pandas", *, votes=False):
+    def to_frame(self, library: str = "pandas", *, votes: bool = False) -> Any:
         """Return a table with a row for each sample.
 
         Parameters

@@ -5,6 +5,7 @@ import os
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 from scipy import sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -17,6 +18,7 @@ from .._images import as_samples, check_collection, check_not_empty, is_image_da
 from .._inputs import forget_features
 from .._partial_labels import PartialLabels, encode_labels
 from .._rows import length, take
+from .._typing import Array, Samples, Self
 
 
 def only_rows(candidates, rows):
@@ -106,12 +108,14 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     with a code of at least 0 gets this class as its only candidate.
     """
 
-    _shared_by_clones = ()  # parameters that a clone has the same object of
+    _shared_by_clones: tuple[str, ...] = ()  # parameters that a clone has the same object of
     _needs_labels = False  # whether fit takes known_labels, and cannot do without
     _is_transductive = False  # whether scores of a sample depend on the others in the same call
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, known_labels=None):
+    def fit(
+        self, X: Samples, y: ArrayLike | None = None, known_labels: ArrayLike | None = None
+    ) -> Self:
         """Fit. Samples are annotated only where the notes of the class say so.
 
         Parameters
@@ -137,7 +141,9 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         return self
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit_transform(self, X, y=None, known_labels=None):
+    def fit_transform(
+        self, X: Samples, y: ArrayLike | None = None, known_labels: ArrayLike | None = None
+    ) -> PartialLabels:
         """Fit, and annotate the samples at once.
 
         Parameters
@@ -164,7 +170,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         data, parts = self._fit(X, y, known_labels, annotate=True)
         return PartialLabels(data, self.classes_, **parts)
 
-    def transform(self, X):
+    def transform(self, X: Samples) -> PartialLabels:
         """Return a container that annotates the samples when its candidates are first used.
 
         Parameters
@@ -181,7 +187,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         data, plan = self._data_and_plan(self._check_X(X))
         return PartialLabels(data, self.classes_, plan=plan)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Samples) -> Array:
         """Scores of the classes by the annotator alone.
 
         Parameters
@@ -197,7 +203,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         X = self._check_X(X)
         return self._all_scores(X)
 
-    def predict(self, X):
+    def predict(self, X: Samples) -> Array:
         """Classes with the largest score.
 
         Parameters
@@ -214,7 +220,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         codes = largest_columns(self._plan()(X)["scores"])
         return self.classes_[codes]
 
-    def score(self, X, y):
+    def score(self, X: Samples, y: ArrayLike) -> float:
         """Accuracy of :meth:`predict`.
 
         Parameters
@@ -245,7 +251,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         correct = largest_columns(self._plan()(X)["scores"]) == codes
         return float(correct[codes >= 0].mean())
 
-    def set_output(self, *, transform=None):
+    def set_output(self, *, transform: str | None = None) -> Self:
         """Do nothing: the output is always a :class:`~sklearn_npll.PartialLabels`.
 
         Parameters

@@ -5,11 +5,14 @@ import os
 import threading
 import warnings
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from .._compat import Interval, StrOptions
@@ -23,6 +26,7 @@ from .._images import (
 )
 from .._partial_labels import encode_labels
 from .._rows import length
+from .._typing import PathLike, Samples, Seed
 from ._answers import EmbeddingMatcher, index_names, parse_answer, vote_and_score
 from ._base import BasePartialAnnotator, trust_labels
 from ._cache import AnswerCache
@@ -181,23 +185,23 @@ class ChatPartialAnnotator(BasePartialAnnotator):
 
     def __init__(
         self,
-        classes,
+        classes: Mapping[Any, Any] | ArrayLike,
         *,
-        backend,
-        questions="general-4",
-        allow_several=True,
-        shuffle_options=True,
-        max_tokens=64,
-        temperature=0.0,
-        embed=None,
-        embed_threshold=0.8,
-        batch_size=32,
-        cache_dir=None,
-        on_error="raise",
-        use_y=False,
-        random_state=0,
-        verbose=False,
-    ):
+        backend: Any,
+        questions: str | Sequence[str] = "general-4",
+        allow_several: bool = True,
+        shuffle_options: bool = True,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        embed: Callable[[list[str]], ArrayLike] | None = None,
+        embed_threshold: float = 0.8,
+        batch_size: int = 32,
+        cache_dir: PathLike | None = None,
+        on_error: str = "raise",
+        use_y: bool = False,
+        random_state: Seed = 0,
+        verbose: bool = False,
+    ) -> None:
         self.classes = classes
         self.backend = backend
         self.questions = questions
@@ -214,7 +218,7 @@ class ChatPartialAnnotator(BasePartialAnnotator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def answers(self, X):
+    def answers(self, X: Samples) -> Any:
         """Return the answers in the model's own words.
 
         They are asked for again, unless they are in the cache.

@@ -22,7 +22,7 @@ class ChatError(RuntimeError):
         The parameters.
     """
 
-    def __init__(self, reason, index=None):
+    def __init__(self, reason: str, index: int | None = None) -> None:
         super().__init__(reason, index)
         self.reason = reason
         self.index = index

@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-_slots = {}  # server -> when the next request may start
+_slots: dict[str, float] = {}  # server -> when the next request may start
 _slots_lock = threading.Lock()
 
 

@@ -10,6 +10,7 @@ from .._compat import HasMethods, Interval, StrOptions
 from .._partial_labels import encode_labels
 from .._rows import length, take
 from .._rules import TOLERANCE
+from .._typing import Estimator
 from ._base import MetaPartialAnnotator, sets_where
 from ._members import (
     abstained,
@@ -278,8 +279,14 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
     }
 
     def __init__(
-        self, annotator, *, coverage=0.9, method="lac", class_conditional=False, use_y=False
-    ):
+        self,
+        annotator: Estimator,
+        *,
+        coverage: float = 0.9,
+        method: str = "lac",
+        class_conditional: bool = False,
+        use_y: bool = False,
+    ) -> None:
         self.annotator = annotator
         self.coverage = coverage
         self.method = method

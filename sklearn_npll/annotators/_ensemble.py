@@ -1,12 +1,15 @@
 """Several annotators as one, by the union or the weighted mean of their answers."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Real
 from operator import add
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils import Bunch
 
@@ -14,6 +17,7 @@ from .._compat import BaseComposition, HasMethods, Interval, StrOptions
 from .._partial_labels import encode_labels
 from .._rows import length
 from .._rules import candidates_from_scores, check_rule, check_rule_value
+from .._typing import Estimator, Self
 from ._agreement import agreement_weights
 from ._base import MetaPartialAnnotator, only_rows, sets_where
 from ._members import (
@@ -139,14 +143,22 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         "use_y": ["boolean"],
     }
 
-    def __init__(self, annotators, *, weights=None, rule="union", rule_value=None, use_y=False):
+    def __init__(
+        self,
+        annotators: Sequence[tuple[str, Estimator]],
+        *,
+        weights: str | ArrayLike | None = None,
+        rule: str = "union",
+        rule_value: float | Sequence[float] | None = None,
+        use_y: bool = False,
+    ) -> None:
         self.annotators = annotators
         self.weights = weights
         self.rule = rule
         self.rule_value = rule_value
         self.use_y = use_y
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get the parameters, and those of the annotators under their names.
 
         Parameters
@@ -161,7 +173,7 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         """
         return self._get_params("_pairs", deep=deep)
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, annotators by their names, or parameters of annotators.
 
         Parameters

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import Any
 from urllib.parse import urlsplit
 
 from .._compat import Interval, StrOptions
@@ -103,22 +104,22 @@ class OpenAIChat(ChatBackend):
 
     def __init__(
         self,
-        model,
+        model: str,
         *,
-        base_url="https://api.openai.com/v1",
-        api_key_env="OPENAI_API_KEY",
-        timeout=60.0,
-        max_retries=5,
-        backoff=1.0,
-        requests_per_minute=None,
-        max_concurrency=8,
-        max_image_size=512,
-        image_format="jpeg",
-        max_tokens_field="max_tokens",
-        extra_body=None,
-        price_per_million_input_tokens=None,
-        price_per_million_output_tokens=None,
-    ):
+        base_url: str = "https://api.openai.com/v1",
+        api_key_env: str | None = "OPENAI_API_KEY",
+        timeout: float = 60.0,
+        max_retries: int = 5,
+        backoff: float = 1.0,
+        requests_per_minute: float | None = None,
+        max_concurrency: int = 8,
+        max_image_size: int | None = 512,
+        image_format: str = "jpeg",
+        max_tokens_field: str = "max_tokens",
+        extra_body: dict[str, Any] | None = None,
+        price_per_million_input_tokens: float | None = None,
+        price_per_million_output_tokens: float | None = None,
+    ) -> None:
         self.model = model
         self.base_url = base_url
         self.api_key_env = api_key_env

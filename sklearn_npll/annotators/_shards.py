@@ -3,9 +3,11 @@
 import math
 import os
 import warnings
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
@@ -18,6 +20,7 @@ from .._messages import did_you_mean
 from .._partial_labels import PartialLabels, npz_path
 from .._rows import length, take
 from .._rules import BATCH_RULES
+from .._typing import Estimator, PathLike, Samples
 from ._chat_backends import ChatError
 from ._fingerprint import as_paths, describe, fingerprint, samples_key
 from ._members import check_answers, is_transductive
@@ -47,8 +50,15 @@ _CONSTRAINTS = {
 
 
 def annotate_shards(
-    annotator, X, folder, *, shard_size=10_000, drop=(), n_jobs=None, verbose=False
-):
+    annotator: Estimator,
+    X: Samples,
+    folder: PathLike,
+    *,
+    shard_size: int = 10_000,
+    drop: Collection[str] = (),
+    n_jobs: int | None = None,
+    verbose: bool = False,
+) -> Any:
     """Annotate samples shard by shard, in one or many processes, into a folder of files.
 
     Call it again after Ctrl-C, a crash or the loss of a machine: only what is missing or damaged
@@ -166,7 +176,9 @@ def annotate_shards(
     return [shard.path for shard in shards]
 
 
-def annotate_shard(annotator, X, path, *, drop=()):
+def annotate_shard(
+    annotator: Estimator, X: Samples, path: PathLike, *, drop: Collection[str] = ()
+) -> Any:
     """Annotate samples into one file, unless that is done already.
 
     This is for samples that never meet in one process, such as the partitions of a Dask bag: each
@@ -238,7 +250,7 @@ def annotate_shard(annotator, X, path, *, drop=()):
     return path
 
 
-def merge_shards(shards, X=None):
+def merge_shards(shards: PathLike | Iterable[PathLike], X: Samples | None = None) -> PartialLabels:
     """Make one container of the files of shards.
 
     Parameters
@@ -314,8 +326,8 @@ def merge_shards(shards, X=None):
     labels = PartialLabels.concatenate(parts)
     if X is None:
         return labels
-    parts = {name: getattr(labels, name) for name in _PARTS}
-    return PartialLabels(X, labels.classes, labels.candidates, **parts)
+    others = {name: getattr(labels, name) for name in _PARTS}
+    return PartialLabels(X, labels.classes, labels.candidates, **others)
 
 
 @dataclass(frozen=True)

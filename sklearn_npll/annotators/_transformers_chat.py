@@ -57,7 +57,15 @@ class TransformersChat(ChatBackend):
         "batch_size": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def __init__(self, model, *, revision=None, device="auto", dtype="auto", batch_size=8):
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 8,
+    ) -> None:
         self.model = model
         self.revision = revision
         self.device = device

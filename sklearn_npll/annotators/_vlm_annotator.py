@@ -1,16 +1,20 @@
 """A vision-language model as an annotator that gives each image a set of candidate labels."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._compat import Interval, StrOptions
 from .._images import is_image_data
 from .._partial_labels import encode_labels
 from .._rows import length
 from .._rules import check_rule_value
+from .._typing import Array, PathLike, Samples
 from ._base import BasePartialAnnotator
 from ._open_clip import SHIPPED_MODEL
 from ._plan import AnnotationPlan, PromptedModel
@@ -240,28 +244,28 @@ class VLMPartialAnnotator(BasePartialAnnotator):
 
     def __init__(
         self,
-        classes,
+        classes: Mapping[Any, Any] | ArrayLike,
         *,
-        templates="coreg-27",
-        model=SHIPPED_MODEL,
-        pretrained=None,
-        vlm=None,
-        rule="union",
-        rule_value=None,
-        refine=None,
-        refine_params=None,
-        aggregation="mean",
-        template_weights=None,
-        max_scores=None,
-        output="images",
-        device="auto",
-        precision="fp32",
-        batch_size=256,
-        cache_dir=None,
-        on_error="raise",
-        use_y=False,
-        verbose=False,
-    ):
+        templates: str | Sequence[str] = "coreg-27",
+        model: str = SHIPPED_MODEL,
+        pretrained: PathLike | None = None,
+        vlm: Any = None,
+        rule: str = "union",
+        rule_value: float | Sequence[float] | None = None,
+        refine: str | None = None,
+        refine_params: dict[str, Any] | None = None,
+        aggregation: str = "mean",
+        template_weights: str | ArrayLike | None = None,
+        max_scores: int | None = None,
+        output: str = "images",
+        device: str = "auto",
+        precision: str = "fp32",
+        batch_size: int = 256,
+        cache_dir: PathLike | None = None,
+        on_error: str = "raise",
+        use_y: bool = False,
+        verbose: bool = False,
+    ) -> None:
         self.classes = classes
         self.templates = templates
         self.model = model
@@ -283,7 +287,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         self.use_y = use_y
         self.verbose = verbose
 
-    def predict_proba_per_template(self, X):
+    def predict_proba_per_template(self, X: Samples) -> Array:
         """Zero-shot probabilities of each template, refined if `refine` is given.
 
         Parameters
@@ -299,7 +303,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         X = self._check_X(X)
         return self._plan().template_probabilities(X)
 
-    def weigh_templates(self, X):
+    def weigh_templates(self, X: Samples) -> Array:
         """Weights of the templates in the scores of X.
 
         Parameters
@@ -320,7 +324,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         equal = np.full(n_templates, 1 / n_templates)
         return equal if plan.template_weights is None else plan.template_weights
 
-    def embed(self, X):
+    def embed(self, X: Samples) -> Array:
         """Embed images in the space they share with the prompts.
 
         Parameters

@@ -12,6 +12,7 @@ from .._evidence import annotator_shares, as_dense
 from .._inputs import check_features, check_problem
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
+from .._typing import Array, Estimator, MatrixLike, Samples, Seed, Self
 from ._aggregation import best_labels
 
 
@@ -133,14 +134,16 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
         "random_state": ["random_state"],
     }
 
-    def __init__(self, estimator, *, labels="best", random_state=None):
+    def __init__(
+        self, estimator: Estimator, *, labels: str = "best", random_state: Seed = None
+    ) -> None:
         self.estimator = estimator
         self.labels = labels
         self.random_state = random_state
 
     # The parameters of the estimator are to be validated too.
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X: Samples, y: MatrixLike | None = None) -> Self:
         """Make labels from the candidates and train a clone of the estimator on them.
 
         Parameters
@@ -184,8 +187,8 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
         else:
             self._check_number(len(np.unique(codes[codes >= 0])))
             self._fit_hard(data, codes)
-        if hasattr(self, "label_distributions_"):
-            del self.label_distributions_  # of an earlier fit, of a classifier that had them
+        # of an earlier fit, of a classifier that had them
+        self.__dict__.pop("label_distributions_", None)
         if hasattr(self.estimator_, "predict_proba"):
             own = getattr(self.estimator_, "label_distributions_", None)
             if own is None or own.shape[0] != len(data):  # not trained on these rows
@@ -203,7 +206,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
             self.estimator_ = clone(self.estimator).fit(data[labelled], codes[labelled])
 
     @available_if(estimator_has_predict_proba)
-    def predict_proba(self, X):
+    def predict_proba(self, X: Samples) -> Array:
         """Predict class probabilities.
 
         Parameters
@@ -220,7 +223,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
         data = check_features(self, X, False, [np.float64, np.float32])
         return self._all_columns(self.estimator_.predict_proba(data))
 
-    def predict(self, X):
+    def predict(self, X: Samples) -> Array:
         """Predict classes, as the trained classifier does.
 
         Parameters

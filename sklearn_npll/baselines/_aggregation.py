@@ -2,8 +2,10 @@
 
 from abc import abstractmethod
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -12,6 +14,7 @@ from .._compat import Interval, StrOptions, TagsMixin, fit_context
 from .._evidence import annotator_shares, as_dense, count_votes, majority_vote
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
+from .._typing import Array, MatrixLike, Samples, Self
 from .._vote_models import dawid_skene, dawid_skene_posterior, label_model
 
 # -- rules -------------------------------------------------------------------------------------
@@ -60,10 +63,10 @@ class _AggregationClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimat
     A subclass defines ``_fit(labels)`` and ``_combine(labels)``, which returns distributions.
     """
 
-    _parameter_constraints = {}
+    _parameter_constraints: dict[str, list[Any]] = {}
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Samples, y: MatrixLike | None = None) -> Self:
         """Learn how to combine the annotator's answers.
 
         Parameters
@@ -89,7 +92,7 @@ class _AggregationClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimat
         self.transduction_ = self.classes_[self.label_distributions_.argmax(axis=1)]
         return self
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Samples) -> Array:
         """Combine the annotator's answers about each sample.
 
         Parameters
@@ -111,7 +114,7 @@ class _AggregationClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimat
             )
         return self._combine(labels)
 
-    def predict(self, X):
+    def predict(self, X: Samples) -> Array:
         """Predict the most probable class.
 
         Parameters
@@ -214,7 +217,7 @@ class AnnotatorClassifier(_AggregationClassifier):
 
     _parameter_constraints = {"aggregation": [StrOptions({"mean", "vote"})]}
 
-    def __init__(self, aggregation="mean"):
+    def __init__(self, aggregation: str = "mean") -> None:
         self.aggregation = aggregation
 
     def _fit(self, labels):
@@ -327,7 +330,7 @@ class DawidSkeneClassifier(_ConfusionClassifier):
         "tol": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(self, max_iter=100, *, tol=1e-5):
+    def __init__(self, max_iter: int = 100, *, tol: float = 1e-5) -> None:
         self.max_iter = max_iter
         self.tol = tol
 
@@ -417,7 +420,9 @@ class LabelModelClassifier(_ConfusionClassifier):
         "class_prior": ["array-like", None],
     }
 
-    def __init__(self, max_iter=200, *, tol=1e-9, class_prior=None):
+    def __init__(
+        self, max_iter: int = 200, *, tol: float = 1e-9, class_prior: ArrayLike | None = None
+    ) -> None:
         self.max_iter = max_iter
         self.tol = tol
         self.class_prior = class_prior

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._compat import Interval, TagsMixin, fit_context
 from .._inputs import check_features, check_magnitude, check_problem
 from .._scoring import ScoreMixin
+from .._typing import Array, MatrixLike, Samples, Self
 
 LARGEST_FEATURE = 1e100  # squares of more, summed, might leave double precision
 
@@ -26,7 +27,7 @@ class ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Base
     _parameter_constraints = {"standardize": ["boolean"]}
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Samples, y: MatrixLike | None = None) -> Self:
         """Learn from candidate labels.
 
         Parameters
@@ -63,7 +64,7 @@ class ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Base
         self.transduction_ = self.classes_[distributions.argmax(axis=1)]
         return self
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Samples) -> Array:
         """Predict class probabilities, which are not calibrated.
 
         Parameters
@@ -79,7 +80,7 @@ class ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Base
         check_is_fitted(self)
         return self._predict_distributions(self._scale(self._check_features(X, reset=False)))
 
-    def predict(self, X):
+    def predict(self, X: Samples) -> Array:
         """Predict the most probable class.
 
         Parameters

@@ -115,7 +115,9 @@ class CLPLClassifier(LinearClassifier):
         "tol": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, C=0.1, *, max_iter=1000, tol=1e-5, standardize=True):
+    def __init__(
+        self, C: float = 0.1, *, max_iter: int = 1000, tol: float = 1e-5, standardize: bool = True
+    ) -> None:
         self.C = C
         self.max_iter = max_iter
         self.tol = tol

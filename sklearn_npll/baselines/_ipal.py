@@ -205,14 +205,14 @@ class IPALClassifier(NeighborsClassifier):
 
     def __init__(
         self,
-        n_neighbors=10,
+        n_neighbors: int = 10,
         *,
-        alpha=0.95,
-        max_iter=100,
-        class_mass=True,
-        unit_length=True,
-        standardize=True,
-    ):
+        alpha: float = 0.95,
+        max_iter: int = 100,
+        class_mass: bool = True,
+        unit_length: bool = True,
+        standardize: bool = True,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.alpha = alpha
         self.max_iter = max_iter

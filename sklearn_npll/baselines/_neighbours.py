@@ -165,7 +165,7 @@ class PALSClassifier(NeuralClassifier):
     mixup_alpha: float | None = 4.0
     consistency_weight: float = 1.0
 
-    def gradient_samples_per_epoch(self, n_samples):
+    def gradient_samples_per_epoch(self, n_samples: int) -> int | None:
         """Return how many rows an epoch trains on: twice as many with consistency.
 
         Parameters

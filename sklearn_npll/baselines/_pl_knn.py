@@ -89,7 +89,7 @@ class PLKNeighborsClassifier(NeighborsClassifier):
     True
     """
 
-    def __init__(self, n_neighbors=10, *, standardize=True):
+    def __init__(self, n_neighbors: int = 10, *, standardize: bool = True) -> None:
         self.n_neighbors = n_neighbors
         self.standardize = standardize
 

@@ -7,6 +7,7 @@ from sklearn.utils import check_random_state
 
 from .._compat import Interval
 from .._distributions import restrict
+from .._typing import Seed
 from ._classic import LinearClassifier
 
 
@@ -138,8 +139,14 @@ class PLSVMClassifier(LinearClassifier):
     }
 
     def __init__(
-        self, alpha=0.01, *, max_iter=100, batch_size=32, standardize=True, random_state=None
-    ):
+        self,
+        alpha: float = 0.01,
+        *,
+        max_iter: int = 100,
+        batch_size: int = 32,
+        standardize: bool = True,
+        random_state: Seed = None,
+    ) -> None:
         self.alpha = alpha
         self.max_iter = max_iter
         self.batch_size = batch_size

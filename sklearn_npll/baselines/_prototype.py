@@ -302,7 +302,7 @@ class PiCOPlusClassifier(PiCOClassifier):
     noisy_weight: float = 0.1
     mixup_alpha: float = 4.0
 
-    def gradient_samples_per_epoch(self, n_samples):
+    def gradient_samples_per_epoch(self, n_samples: int) -> int | None:
         """Return how many rows an epoch trains on in the mean: twice as many after the warm-up.
 
         Parameters
@@ -438,7 +438,7 @@ class ALIMClassifier(PiCOClassifier):
     warm_up: int = 10
     mixup_alpha: float | None = 4.0
 
-    def gradient_samples_per_epoch(self, n_samples):
+    def gradient_samples_per_epoch(self, n_samples: int) -> int | None:
         """Return how many rows an epoch passes forward to train on: twice that with MixUp.
 
         Parameters

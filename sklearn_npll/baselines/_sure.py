@@ -111,14 +111,14 @@ class SUREClassifier(ClassicPartialLabelClassifier):
 
     def __init__(
         self,
-        confidence_weight=0.3,
+        confidence_weight: float = 0.3,
         *,
-        beta=0.05,
-        gamma="mean_distance",
-        max_iter=100,
-        tol=1e-3,
-        standardize=True,
-    ):
+        beta: float = 0.05,
+        gamma: str | float = "mean_distance",
+        max_iter: int = 100,
+        tol: float = 1e-3,
+        standardize: bool = True,
+    ) -> None:
         self.confidence_weight = confidence_weight
         self.beta = beta
         self.gamma = gamma

@@ -5,9 +5,12 @@ import io
 import lzma
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
+
+from .._typing import PathLike
 
 # The folder of Debian's package dataset-fashion-mnist.
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -51,7 +54,13 @@ Machine Learning Algorithms", arXiv:1708.07747, 2017.
 """
 
 
-def load_fashion_mnist(subset="train", *, full=False, data_home=None, return_X_y=False):
+def load_fashion_mnist(
+    subset: str = "train",
+    *,
+    full: bool = False,
+    data_home: PathLike | None = None,
+    return_X_y: bool = False,
+) -> Any:
     """Load Fashion-MNIST: the shipped subset, or the whole set from a folder.
 
     Parameters

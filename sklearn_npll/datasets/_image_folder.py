@@ -2,15 +2,21 @@
 
 import os
 import warnings
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from .._typing import PathLike
+
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
-def load_image_folder(path, *, extensions=IMAGE_EXTENSIONS, return_X_y=False):
+def load_image_folder(
+    path: PathLike, *, extensions: Collection[str] = IMAGE_EXTENSIONS, return_X_y: bool = False
+) -> Any:
     """List the images of a folder, with their classes where subfolders give them.
 
     A folder with subfolders is labelled: each subfolder is a class, and the images at any depth
@@ -155,7 +161,8 @@ def _is_image(path, endings):
 def _images_below(folder, endings, seen=None):
     """Sorted paths of the images at any depth below a folder."""
     seen = set() if seen is None else seen
-    found, real = [], os.path.realpath(folder)
+    found: list[str] = []
+    real = os.path.realpath(folder)
     if real in seen:
         return found
     seen.add(real)

@@ -1,17 +1,28 @@
 """Synthetic noisy candidate sets made from true labels."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from .._inputs import unlabelled_rows
 from .._messages import did_you_mean, name_rows
+from .._typing import Seed
 
 PROTOCOLS = ("uniform", "pico", "fredis", "instance")
 
 
 def make_candidates(
-    y, *, protocol="uniform", q=0.1, eta=0.0, classes=None, proba=None, random_state=None
-):
+    y: ArrayLike,
+    *,
+    protocol: str = "uniform",
+    q: float = 0.1,
+    eta: float = 0.0,
+    classes: ArrayLike | None = None,
+    proba: ArrayLike | None = None,
+    random_state: Seed = None,
+) -> Any:
     """Draw noisy candidate sets from true labels.
 
     Papers on noisy partial labels draw their sets in different ways, and figures obtained under

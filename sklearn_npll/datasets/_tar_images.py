@@ -3,11 +3,14 @@
 import copy
 import os
 import tarfile
+from collections.abc import Collection, Sequence
 from operator import index
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from .._typing import PathLike, Self
 from ._image_folder import IMAGE_EXTENSIONS
 
 
@@ -70,7 +73,12 @@ class TarImages:
     True
     """
 
-    def __init__(self, paths, *, extensions=IMAGE_EXTENSIONS):
+    def __init__(
+        self,
+        paths: PathLike | Sequence[PathLike],
+        *,
+        extensions: Collection[str] = IMAGE_EXTENSIONS,
+    ) -> None:
         if isinstance(paths, (str, os.PathLike)):
             paths = [paths]
         self.paths = [os.fspath(path) for path in paths]
@@ -96,7 +104,7 @@ class TarImages:
             file.seek(self._starts[row])
             return file.read(self._sizes[row])
 
-    def select(self, rows):
+    def select(self, rows: ArrayLike) -> Self:
         """Return the given rows as another `TarImages`.
 
         Parameters

@@ -2,6 +2,7 @@
 
 import copy
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
@@ -15,6 +16,7 @@ from .._evidence import annotator_shares, as_dense
 from .._images import check_collection, check_not_empty, is_image_data, n_images
 from .._inputs import Problem, check_features, forget_features
 from .._partial_labels import PartialLabels
+from .._typing import Estimator, Seed
 from ..annotators._members import needs_labels
 from ._base import BaseNoiseDetector, align_classes, check_among
 from ._rules import (
@@ -217,7 +219,7 @@ class LabelMatchDetector(AnnotatorDetector):
     array([0.7, 0.9, 0.2])
     """
 
-    def __init__(self, annotator=None):
+    def __init__(self, annotator: Estimator = None) -> None:
         self.annotator = annotator
 
     def _fit_scores(self, problem):
@@ -338,14 +340,14 @@ class CLIPCleanerDetector(AnnotatorDetector):
 
     def __init__(
         self,
-        annotator=None,
+        annotator: Estimator = None,
         *,
-        estimator=None,
-        clean_threshold=0.5,
-        consistency_threshold=0.8,
-        cv=None,
-        random_state=None,
-    ):
+        estimator: Estimator = None,
+        clean_threshold: float = 0.5,
+        consistency_threshold: float = 0.8,
+        cv: Any = None,
+        random_state: Seed = None,
+    ) -> None:
         self.annotator = annotator
         self.estimator = estimator
         self.clean_threshold = clean_threshold

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from numbers import Number
+from typing import Any
 
 import numpy as np
 from scipy import sparse as sp
@@ -22,6 +23,7 @@ from .._inputs import (
 from .._messages import did_you_mean
 from .._partial_labels import PartialLabels
 from .._rows import take
+from .._typing import Array, MatrixLike, Samples, Self
 from ._rules import candidate_mass
 
 
@@ -200,7 +202,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
     _parameter_constraints: dict = {}
 
     @fit_context(prefer_skip_nested_validation=False)  # nested estimators are the user's
-    def fit(self, X, y=None):
+    def fit(self, X: Samples, y: MatrixLike | None = None) -> Self:
         """Detect the rows whose labels are wrong.
 
         Parameters
@@ -234,7 +236,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         self.noise_score_ = 1 - self.clean_score_
         return self
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Samples) -> Array:
         """Predict class probabilities with the model behind the detector.
 
         Parameters
@@ -250,7 +252,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         return self._predict_proba(X)
 
-    def score_noise(self, X, y=None):
+    def score_noise(self, X: Samples, y: MatrixLike | None = None) -> Array:
         """Score how likely the labels of new rows are wrong, without learning from them.
 
         Parameters
@@ -279,7 +281,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
             X = PartialLabels(X, y.classes, y.candidates, **parts)
         return 1 - _settle(self._score(X, problem.candidates), problem)
 
-    def fit_resample(self, X, y=None):
+    def fit_resample(self, X: Samples, y: MatrixLike | None = None) -> tuple[Samples, Any]:
         """Fit, and return the rows that are clean.
 
         Parameters
@@ -298,7 +300,9 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         """
         self.fit(X, y)
         rows = np.flatnonzero(self.clean_mask_)
-        return take(X, rows), take(y.tocsr() if sp.issparse(y) else y, rows)
+        if y is not None and sp.issparse(y):
+            y = y.tocsr()
+        return take(X, rows), take(y, rows)
 
     @abstractmethod
     def _fit_scores(self, problem):

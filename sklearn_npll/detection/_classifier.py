@@ -16,6 +16,7 @@ from .._inputs import check_features, check_problem, forget_features
 from .._partial_labels import PartialLabels
 from .._rows import take
 from .._scoring import ScoreMixin
+from .._typing import Array, Estimator, MatrixLike, Samples, Self
 from ._base import check_among
 from ._rules import add_best, best_candidate
 
@@ -107,7 +108,14 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         "min_per_class": [Interval(Integral, 0, None, closed="left")],
     }
 
-    def __init__(self, detector, estimator, *, use="subset", min_per_class=1):
+    def __init__(
+        self,
+        detector: Estimator,
+        estimator: Estimator,
+        *,
+        use: str = "subset",
+        min_per_class: int = 1,
+    ) -> None:
         self.detector = detector
         self.estimator = estimator
         self.use = use
@@ -115,7 +123,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
 
     # The parameters of detector and estimator are to be validated too.
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X: Samples, y: MatrixLike | None = None) -> Self:
         """Detect the clean rows and train a clone of the estimator on them.
 
         Parameters
@@ -158,7 +166,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         self.estimator_ = clone(self.estimator).fit(take(data, rows), labels, **weights)
         return self
 
-    def predict(self, X):
+    def predict(self, X: Samples) -> Array:
         """Predict classes, as the trained classifier does.
 
         Parameters
@@ -175,7 +183,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         return self.estimator_.predict(self._check_samples(X, reset=False))
 
     @available_if(estimator_has_predict_proba)
-    def predict_proba(self, X):
+    def predict_proba(self, X: Samples) -> Array:
         """Predict class probabilities, as the trained classifier does.
 
         Parameters

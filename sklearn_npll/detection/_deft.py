@@ -13,6 +13,7 @@ from .._device import resolve_device
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
 from .._inputs import forget_features
 from .._partial_labels import PartialLabels
+from .._typing import Estimator, Seed
 from ..annotators import VLMPartialAnnotator
 from ._annotator import fitted_annotator
 from ._base import BaseNoiseDetector, check_among
@@ -238,26 +239,26 @@ class DeFTDetector(BaseNoiseDetector):
 
     def __init__(
         self,
-        annotator=None,
+        annotator: Estimator = None,
         *,
-        backend="feature",
-        n_ctx=16,
-        image_tuner="vpt_deep",
-        n_prompt_tokens=20,
-        lora_rank=4,
-        rule=None,
-        complement=None,
-        threshold=0.5,
-        relabel=True,
-        warm_up=None,
-        max_epochs=None,
-        batch_size=None,
-        lr=None,
-        weight_decay=None,
-        device="auto",
-        random_state=None,
-        verbose=False,
-    ):
+        backend: str = "feature",
+        n_ctx: int = 16,
+        image_tuner: str = "vpt_deep",
+        n_prompt_tokens: int = 20,
+        lora_rank: int = 4,
+        rule: str | None = None,
+        complement: str | None = None,
+        threshold: float = 0.5,
+        relabel: bool = True,
+        warm_up: int | None = None,
+        max_epochs: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        weight_decay: float | None = None,
+        device: str = "auto",
+        random_state: Seed = None,
+        verbose: bool = False,
+    ) -> None:
         self.annotator = annotator
         self.backend = backend
         self.n_ctx = n_ctx

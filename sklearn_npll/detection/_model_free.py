@@ -1,6 +1,7 @@
 """Detectors that need no annotator, only the samples and their labels."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
@@ -11,6 +12,7 @@ from .._compat import HasMethods, Interval, StrOptions
 from .._distributions import restrict
 from .._inputs import check_features
 from .._messages import name_rows
+from .._typing import Estimator, Seed
 from ._base import BaseNoiseDetector
 from ._rules import (
     LossMixture,
@@ -132,7 +134,15 @@ class SmallLossDetector(_CrossValidatedDetector):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, estimator=None, *, cv=3, n_rounds=3, clean_threshold=0.5, random_state=None):
+    def __init__(
+        self,
+        estimator: Estimator = None,
+        *,
+        cv: Any = 3,
+        n_rounds: int = 3,
+        clean_threshold: float = 0.5,
+        random_state: Seed = None,
+    ) -> None:
         self.estimator = estimator
         self.cv = cv
         self.n_rounds = n_rounds
@@ -215,7 +225,7 @@ class NeighborVoteDetector(BaseNoiseDetector):
         "metric": [str, callable],
     }
 
-    def __init__(self, n_neighbors=10, *, metric="cosine"):
+    def __init__(self, n_neighbors: int = 10, *, metric: str = "cosine") -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
 
@@ -322,7 +332,9 @@ default="prune_by_noise_rate"
         ],
     }
 
-    def __init__(self, estimator=None, *, cv=3, filter_by="prune_by_noise_rate"):
+    def __init__(
+        self, estimator: Estimator = None, *, cv: Any = 3, filter_by: str = "prune_by_noise_rate"
+    ) -> None:
         self.estimator = estimator
         self.cv = cv
         self.filter_by = filter_by

@@ -1,6 +1,7 @@
 """A folder of a fitted classifier: weights, configuration and card, and no code."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from .._files import atomic_write
 from .._messages import did_you_mean
 from .._neural._base import NeuralClassifier
 from .._neural._networks import resolve_name
+from .._partial_labels import PartialLabels
+from .._typing import Estimator, PathLike
 from ._card import check_metrics, make_card
 from ._describe import PRIVATE, describe_training, describe_versions, plain_parameters
 
@@ -20,16 +23,16 @@ _FORMAT = 1
 
 
 def save_pretrained(
-    clf,
-    folder,
+    clf: Estimator,
+    folder: PathLike,
     *,
-    annotator=None,
-    labels=None,
-    metrics=None,
-    dataset=None,
-    license=None,
-    name=None,
-):
+    annotator: Estimator = None,
+    labels: PartialLabels | None = None,
+    metrics: Mapping[str, float] | None = None,
+    dataset: str | None = None,
+    license: str | None = None,
+    name: str | None = None,
+) -> None:
     """Write a fitted classifier as a folder with a model card, ready for a model hub.
 
     The folder has ``model.safetensors`` (the weights), ``config.json`` (classes, network, input
@@ -126,7 +129,7 @@ def save_pretrained(
             file.write(data)
 
 
-def load_pretrained(folder, *, device="auto"):
+def load_pretrained(folder: PathLike, *, device: str = "auto") -> Estimator:
     """Read a classifier that `save_pretrained` wrote. No code in the folder is run.
 
     Parameters

@@ -1,11 +1,17 @@
 """Images with their candidates and what became of them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 
 from .._evidence import as_dense
 from .._images import is_image_data, read_images
+from .._partial_labels import PartialLabels
+from .._typing import Array, Estimator, MatrixLike, Seed, Self
 from ._drawing import BAD, GOOD, make_grid
 from ._inputs import check_rows_of_fit, learner_of
 
@@ -55,13 +61,13 @@ class CandidateGridDisplay:
 
     def __init__(
         self,
-        images,
-        candidates,
-        purified=None,
-        confidence=None,
-        clean_probability=None,
-        truth=None,
-    ):
+        images: Sequence[Any],
+        candidates: Sequence[Sequence[str]],
+        purified: Sequence[str] | None = None,
+        confidence: Sequence[float] | Array | None = None,
+        clean_probability: Sequence[float] | Array | None = None,
+        truth: Sequence[str] | None = None,
+    ) -> None:
         self.images = images
         self.candidates = candidates
         self.purified = purified
@@ -72,16 +78,16 @@ class CandidateGridDisplay:
     @classmethod
     def from_partial_labels(
         cls,
-        labels,
-        y=None,
+        labels: PartialLabels,
+        y: ArrayLike | None = None,
         *,
-        rows=None,
-        n_images=12,
-        label_distributions=None,
-        clean_probability=None,
-        random_state=0,
-        n_columns=6,
-    ):
+        rows: ArrayLike | None = None,
+        n_images: int = 12,
+        label_distributions: MatrixLike | None = None,
+        clean_probability: ArrayLike | None = None,
+        random_state: Seed = 0,
+        n_columns: int = 6,
+    ) -> Self:
         """Draw images of a container.
 
         Parameters
@@ -121,7 +127,7 @@ class CandidateGridDisplay:
             rows = _choose_rows(len(labels), n_images, clean_probability, random_state)
         rows = np.asarray(rows)
         names = labels.classes.astype(str)
-        shown = {"truth": None, "purified": None, "confidence": None, "clean_probability": None}
+        shown: dict[str, Any] = {}
         if y is not None:
             codes = labels.encode_labels(y)[rows]
             shown["truth"] = [names[code] if code >= 0 else "" for code in codes]
@@ -139,8 +145,16 @@ class CandidateGridDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, labels, y=None, *, rows=None, n_images=12, random_state=0, n_columns=6
-    ):
+        cls,
+        estimator: Estimator,
+        labels: PartialLabels,
+        y: ArrayLike | None = None,
+        *,
+        rows: ArrayLike | None = None,
+        n_images: int = 12,
+        random_state: Seed = 0,
+        n_columns: int = 6,
+    ) -> Self:
         """Draw images a classifier was fitted on, with what it made of their candidates.
 
         Parameters
@@ -184,7 +198,7 @@ class CandidateGridDisplay:
             n_columns=n_columns,
         )
 
-    def plot(self, ax=None, *, n_columns=6):
+    def plot(self, ax: Any = None, *, n_columns: int = 6) -> Self:
         """Draw the display.
 
         Parameters
@@ -227,7 +241,8 @@ class CandidateGridDisplay:
         truth = self.truth[number] if self.truth is not None else ""
         if self.purified is not None:
             purified = self.purified[number]
-            lines.append(f"\N{RIGHTWARDS ARROW} {purified} {self.confidence[number]:.2f}")
+            sure = "" if self.confidence is None else f" {self.confidence[number]:.2f}"
+            lines.append(f"\N{RIGHTWARDS ARROW} {purified}{sure}")
             if truth:
                 color = GOOD if purified == truth else BAD
         if self.clean_probability is not None:

@@ -1,8 +1,13 @@
 """Sizes of candidate sets, and how often they contain the truth."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._inputs import with_candidates
+from .._partial_labels import PartialLabels
+from .._typing import Estimator, Samples, Self
 from ._drawing import BAD, GOOD, pyplot
 from ._inputs import best_of, encode_some
 
@@ -42,13 +47,22 @@ class CandidateSetDisplay:
     (array([1, 1]), array([0, 1]))
     """
 
-    def __init__(self, sizes, n_covered, n_missed=None):
+    def __init__(
+        self, sizes: ArrayLike, n_covered: ArrayLike, n_missed: ArrayLike | None = None
+    ) -> None:
         self.sizes = sizes
         self.n_covered = n_covered
         self.n_missed = n_missed
 
     @classmethod
-    def from_partial_labels(cls, labels, y=None, *, ax=None, max_size=10):
+    def from_partial_labels(
+        cls,
+        labels: PartialLabels,
+        y: ArrayLike | None = None,
+        *,
+        ax: Any = None,
+        max_size: int = 10,
+    ) -> Self:
         """Draw the sets of a container.
 
         Parameters
@@ -79,7 +93,15 @@ class CandidateSetDisplay:
         return cls(sizes, n_covered, n_missed).plot(ax=ax, max_size=max_size)
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, ax=None, max_size=10):
+    def from_estimator(
+        cls,
+        estimator: Estimator,
+        X: Samples,
+        y: ArrayLike | None = None,
+        *,
+        ax: Any = None,
+        max_size: int = 10,
+    ) -> Self:
         """Annotate samples and draw their sets.
 
         Parameters
@@ -107,7 +129,7 @@ class CandidateSetDisplay:
             labels = with_candidates(estimator, X, None)[2]
         return cls.from_partial_labels(labels, y, ax=ax, max_size=max_size)
 
-    def plot(self, ax=None, *, max_size=10):
+    def plot(self, ax: Any = None, *, max_size: int = 10) -> Self:
         """Draw the display.
 
         Parameters

@@ -1,9 +1,15 @@
 """Confusion of the annotator beside that of the learner."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._evidence import largest_columns, majority_vote
 from .._inputs import with_candidates
+from .._partial_labels import PartialLabels
+from .._typing import Array, Estimator, Samples, Self
 from ._drawing import pyplot
 from ._inputs import best_of, encode_some
 
@@ -45,13 +51,17 @@ class ConfusionComparisonDisplay:
            [0.5, 1.5]])
     """
 
-    def __init__(self, annotator_confusion, learner_confusion, classes):
+    def __init__(
+        self, annotator_confusion: Array, learner_confusion: Array, classes: Sequence[Any] | Array
+    ) -> None:
         self.annotator_confusion = annotator_confusion
         self.learner_confusion = learner_confusion
         self.classes = classes
 
     @classmethod
-    def from_partial_labels(cls, labels, y_true, y_pred, *, ax=None):
+    def from_partial_labels(
+        cls, labels: PartialLabels, y_true: ArrayLike, y_pred: ArrayLike, *, ax: Any = None
+    ) -> Self:
         """Compare the annotator behind partial labels with predictions.
 
         Parameters
@@ -79,7 +89,9 @@ class ConfusionComparisonDisplay:
         return cls(annotator, truth @ one_hot[predicted[rows]], labels.classes).plot(ax=ax)
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, ax=None):
+    def from_estimator(
+        cls, estimator: Estimator, X: Samples, y: ArrayLike, *, ax: Any = None
+    ) -> Self:
         """Compare the annotator and the learner of a pipeline.
 
         Parameters
@@ -102,7 +114,7 @@ class ConfusionComparisonDisplay:
         learner, X, labels = with_candidates(best_of(estimator), X, None)
         return cls.from_partial_labels(labels, y, learner.predict(X), ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> Self:
         """Draw the display.
 
         Parameters
@@ -136,7 +148,7 @@ class ConfusionComparisonDisplay:
             (learner, "Blues", (0, 100), f"learner: {accuracies[1]:.1%} right"),
             (change, "RdBu", (-limit, limit), f"change: {gain:+.1f} points"),
         ]
-        ticks = np.arange(n_classes) if n_classes <= 25 else []
+        ticks = list(range(n_classes if n_classes <= 25 else 0))
         names = [str(self.classes[tick]) for tick in ticks]
         for axes, (values, colors, limits, title) in zip(ax, panels):
             image = axes.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1])

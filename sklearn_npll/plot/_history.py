@@ -1,7 +1,13 @@
 """What training recorded for each epoch."""
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._partial_labels import PartialLabels
+from .._typing import Estimator, Self
 from ._drawing import BAD, GOOD, NEUTRAL, legend_below, make_grid
 from ._inputs import check_rows_of_fit, encode_some, learner_of
 
@@ -42,13 +48,25 @@ class TrainingHistoryDisplay:
     ['losses', 'division']
     """
 
-    def __init__(self, history, clean_probability=None, contained=None):
+    def __init__(
+        self,
+        history: Sequence[Mapping[str, Any]],
+        clean_probability: ArrayLike | None = None,
+        contained: ArrayLike | None = None,
+    ) -> None:
         self.history = history
         self.clean_probability = clean_probability
         self.contained = contained
 
     @classmethod
-    def from_estimator(cls, estimator, labels=None, y=None, *, ax=None):
+    def from_estimator(
+        cls,
+        estimator: Estimator,
+        labels: PartialLabels | None = None,
+        y: ArrayLike | None = None,
+        *,
+        ax: Any = None,
+    ) -> Self:
         """Draw the history of a fitted classifier.
 
         Parameters
@@ -84,7 +102,7 @@ class TrainingHistoryDisplay:
             contained = labels.contains(y)[labelled]
         return cls(learner.history_, clean_probability, contained).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> Self:
         """Draw the display.
 
         Parameters
