@@ -9,7 +9,7 @@ the queue add. Times are of the processor, in which other processes of the machi
 
 Usage::
 
-    python benchmarks/bench_training.py [--rows 6000] [--epochs 5]
+    python benchmarks/bench_training.py [--rows 6000] [--epochs 5] [--kinds KIND ...]
 """
 
 import argparse

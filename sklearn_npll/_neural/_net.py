@@ -105,10 +105,10 @@ def mix_up(inputs, target, alpha):
     share : float
         l, the share of each row's own target.
     """
-    share = torch.distributions.Beta(alpha, alpha).sample().item()
+    share = torch.distributions.Beta(alpha, alpha, validate_args=False).sample().item()
     share = max(share, 1 - share)
     order = torch.randperm(len(inputs), device=inputs.device)
-    return inputs.index_select(0, order).lerp_(inputs, share), target[order], share
+    return inputs.index_select(0, order).lerp_(inputs, share), target.index_select(0, order), share
 
 
 class ProgressLine(Callback):

@@ -66,6 +66,13 @@ def update_average(average, network, momentum):
             value.copy_(current[name])
 
 
+def by_split(views, n_partial):
+    """Return the first rows of all views, and then the others of all; a single view as it is."""
+    if len(views) == 1:
+        return views[0]
+    return torch.cat([v[:n_partial] for v in views] + [v[n_partial:] for v in views])
+
+
 class CoRegNet(ContrastiveNet):
     """Trains two networks by Co-Reg.
 
@@ -295,11 +302,10 @@ class CoRegNet(ContrastiveNet):
         # order: the views of the partial batch, then those of the unlabelled batch
         n_views = method.n_mixed_views
         views, n_mixed = drawn[-n_views:], n_views * n_partial
-        inputs = torch.cat([v[:n_partial] for v in views] + [v[n_partial:] for v in views])
+        inputs = by_split(views, n_partial)
         # what the options remember of a row is mixed as its target is
         columns = {"target": target, **memory.columns(rows)}
-        targets = torch.cat(list(columns.values()), 1)
-        targets = torch.cat([targets[:n_partial]] * n_views + [targets[n_partial:]] * n_views)
+        targets = by_split([torch.cat(list(columns.values()), 1)] * n_views, n_partial)
         other, share = targets, 1.0
         if method.mixup_alpha is not None:
             inputs, other, share = mix_up(inputs, targets, method.mixup_alpha)
