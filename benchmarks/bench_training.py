@@ -9,15 +9,17 @@ the queue add. Times are of the processor, in which other processes of the machi
 
 Usage::
 
-    python benchmarks/bench_training.py [--rows 6000] [--epochs 5] [--kinds KIND ...]
+    python benchmarks/bench_training.py [--rows 6000] [--epochs 5] [--jobs 1]
 """
 
 import argparse
 import time
+from itertools import product
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from reporting import write_result
 from skorch.callbacks import Callback
 
@@ -124,6 +126,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="processes that measure side by side")
     parser.add_argument("--output")
     parser.add_argument("--kinds", nargs="+", default=["images", "colour_images", "features"])
     args = parser.parse_args()
@@ -133,12 +136,12 @@ def main():
     colour = np.repeat(X[..., None], 3, axis=3)
     inputs = {"images": X, "colour_images": colour, "features": features}
     result = {"wanted": {"images": 1.10, "features": 1.3}, "rows": args.rows}
-    for variant in ("robust", "paper"):
-        result[variant] = {
-            kind: measure(data, y, args.epochs, variant=variant)
-            for kind, data in inputs.items()
-            if kind in args.kinds
-        }
+    cases = list(product(("robust", "paper"), args.kinds))
+    measured = Parallel(args.jobs)(
+        delayed(measure)(inputs[kind], y, args.epochs, variant=variant) for variant, kind in cases
+    )
+    for (variant, kind), figures in zip(cases, measured, strict=True):
+        result.setdefault(variant, {})[kind] = figures
     write_result("training", result, args.output)
 
 
