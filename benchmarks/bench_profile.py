@@ -21,7 +21,7 @@ from reporting import write_result
 from sklearn_npll import CoRegClassifier
 from sklearn_npll._neural import _views
 from sklearn_npll._neural._networks import EmbeddingNetwork
-from sklearn_npll.coreg import _net
+from sklearn_npll.coreg import _dividing_net, _net
 from sklearn_npll.datasets import load_fashion_mnist, make_candidates
 
 PARTS = {
@@ -33,7 +33,7 @@ PARTS = {
         for kind in (_views.ImageViews, _views.FeatureViews)
         for name in ("plain", "weak", "strong")
     ],
-    "mixture of the losses": [(_net, "clean_probability")],
+    "mixture of the losses": [(_dividing_net, "clean_probability")],
     "contrastive loss": [(_net, "contrastive_loss")],
     "moving averages": [(_net, "update_average"), (_net.CoRegNet, "update_key_encoder")],
 }
