@@ -34,9 +34,10 @@ from torch import nn
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll._inputs import Problem
-from sklearn_npll._neural import _base
+from sklearn_npll._neural import _samples
 from sklearn_npll._neural._checkpoint import fingerprint
 from sklearn_npll._neural._net import cosine_factor
+from sklearn_npll._neural._samples import input_statistics
 from sklearn_npll.coreg._annotation import annotator_labels, effective_classes, resolve_prior
 from sklearn_npll.detection import NeighborVoteDetector
 from sklearn_npll.model_selection import (
@@ -252,14 +253,14 @@ def test_features_far_from_zero_are_standardised():
     # float32 sums over this many rows would be off by more than the deviation
     rng = np.random.default_rng(0)
     far = (1000 + rng.normal(size=(200_000, 2))).astype(np.float32)
-    mean, scale, shape = _base._input_statistics(far)
+    mean, scale, shape = input_statistics(far)
     assert_allclose(mean, far.mean(axis=0, dtype=float), rtol=1e-7)
     assert_allclose(scale, far.std(axis=0, dtype=float), rtol=1e-6)
     assert shape == (2,)
 
 
 def test_image_statistics_are_of_the_channels():
-    mean, scale, shape = _base._input_statistics(COLOUR)
+    mean, scale, shape = input_statistics(COLOUR)
     channels = COLOUR.astype(float) / 255
     assert_allclose(mean.ravel(), channels.mean(axis=(0, 1, 2)), rtol=1e-6)
     assert_allclose(scale.ravel(), channels.std(axis=(0, 1, 2)), rtol=1e-6)
@@ -440,12 +441,12 @@ def test_memory_map_stays_on_disk(fitted_on_images, tmp_path, monkeypatch):
     mapped = np.load(path, mmap_mode="r")
     stores = []
 
-    class Views(_base.ImageViews):
+    class Views(_samples.ImageViews):
         def __init__(self, images, **options):
             stores.append(images)
             super().__init__(images, **options)
 
-    monkeypatch.setattr(_base, "ImageViews", Views)
+    monkeypatch.setattr(_samples, "ImageViews", Views)
     clf = images_classifier().fit(mapped, LEVEL, eval_set=(mapped[:4], LEVEL[:4]))
     clf.predict(mapped)
     assert len(stores) == 3

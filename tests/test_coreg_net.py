@@ -23,8 +23,9 @@ from sklearn_npll._neural._net import (
 )
 from sklearn_npll._neural._networks import NetworkEnsemble
 from sklearn_npll._neural._views import FeatureViews, ImageViews
-from sklearn_npll.coreg import _net
-from sklearn_npll.coreg._net import CoRegNet, Division
+from sklearn_npll.coreg import _dividing_net, _net
+from sklearn_npll.coreg._division import Division
+from sklearn_npll.coreg._net import CoRegNet, by_split
 
 close = torch.testing.assert_close
 N_CLASSES = 3
@@ -138,6 +139,12 @@ def spy(monkeypatch, owner, name):
 
 
 # -- schedules and batches ---------------------------------------------------------------------
+
+
+def test_views_are_put_together_by_split():
+    first, second = torch.arange(4), torch.arange(10, 14)
+    assert by_split([first, second], 3).tolist() == [0, 1, 2, 10, 11, 12, 3, 13]
+    assert by_split([first], 3) is first
 
 
 def test_cosine_factor():
@@ -275,7 +282,7 @@ def divided(monkeypatch, probas, *, prior=None, candidates=CANDIDATES, known=KNO
         losses.append(loss)
         return np.linspace(0.1, 0.9, len(loss), dtype=np.float32), np.zeros(2)
 
-    monkeypatch.setattr(_net, "clean_probability", posterior)
+    monkeypatch.setattr(_dividing_net, "clean_probability", posterior)
     divisions = []
     for proba in probas:
         net.history.new_epoch()

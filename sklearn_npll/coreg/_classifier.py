@@ -7,7 +7,8 @@ import torch
 
 from .._compat import HasMethods, Interval, StrOptions
 from .._inputs import check_problem
-from .._neural._base import PairClassifier, learner
+from .._neural._docs import learner
+from .._neural._pair import PairClassifier
 from .._neural._sparse_rows import map_rows
 from ._annotation import annotator_labels, resolve_prior
 from ._division import annotator_evidence, detected_clean_probability
