@@ -34,6 +34,7 @@ SHORT = {
     "max_epochs": 6,
     "warm_up": 2,
     "n_mixed_views": 2,
+    "unlabelled_sampling": "equal",
     "contrastive": "noise_tolerant",
     "contrastive_start": 2,
     "batch_size": 16,
@@ -918,6 +919,25 @@ def test_one_epoch_is_one_pass_over_the_partial_split(monkeypatch):
     assert [len(args[4]) for args in first] == [14, 13, 13]
     unlabelled = torch.cat([args[5] for args in first])
     assert set(unlabelled.tolist()) == set(range(40, 60))
+
+
+@pytest.mark.parametrize(
+    ("n_partial", "sampling", "sizes"),
+    [
+        (40, "once", [7, 7, 6]),  # 20 others in three steps
+        (20, "once", [10, 10]),  # no more than the ten of the first partial batch
+        (40, "equal", [10, 10, 10]),  # even chunks of at most 14
+    ],
+)
+def test_unlabelled_rows_of_a_step(monkeypatch, n_partial, sampling, sizes):
+    net = make_net(warm_up=0, unlabelled_sampling=sampling)
+    fix_clean(monkeypatch, (torch.arange(60) < n_partial).float())
+    calls = spy(monkeypatch, CoRegNet, "_train_step")
+    run(net, make_data(), 1)
+    drawn = [args[5] for args in calls if args[1] == 0]
+    assert [len(rows) for rows in drawn] == sizes
+    if (n_partial, sampling) == (40, "once"):
+        assert sorted(torch.cat(drawn).tolist()) == list(range(40, 60))
 
 
 def test_use_unlabelled_off(monkeypatch):

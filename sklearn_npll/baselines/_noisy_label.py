@@ -345,6 +345,7 @@ class DivideMixClassifier(SingleLabelMixin, PairClassifier):
         "co_labelling": "peer",
         "n_mixed_views": 2,
         "use_unlabelled": True,
+        "unlabelled_sampling": "equal",
         "unlabelled_loss": "release",
         "prototype_weight": 0.0,
         "contrastive": "none",

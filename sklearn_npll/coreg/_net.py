@@ -126,7 +126,10 @@ class CoRegNet(DividingNet):
         )
         unlabelled = (~in_partial).nonzero()[:, 0]
         if method.use_unlabelled and len(unlabelled):
-            batches = endless_batches(unlabelled, len(chunks[0]))
+            size = len(chunks[0])
+            if method.unlabelled_sampling == "once":
+                size = min(size, -(-len(unlabelled) // len(chunks)))
+            batches = endless_batches(unlabelled, size)
         else:
             batches = itertools.repeat(unlabelled[:0])
         if method.doubly_robust:
