@@ -77,9 +77,9 @@ shape (n_classes,) or None, default="auto"
         shares, wrong for imbalanced classes. "candidates": the mean of the candidate sets with
         equal weight in each. "annotator": the mean of the annotator's scores or votes. "adaptive":
         "uniform" if the annotator, or else the sets, name the classes about equally often,
-        otherwise "annotator", or else "candidates". "estimated": the mean of the predictions
-        restricted to the candidates. None: no alignment. "auto" is "uniform" in the paper's
-        variant, "adaptive" in the robust one.
+        otherwise the square root of "annotator", normalised, or else "candidates". "estimated":
+        the mean of the predictions restricted to the candidates. None: no alignment. "auto" is
+        "uniform" in the paper's variant, "adaptive" in the robust one.
     loss_window : int, default=5
         Epochs over which division losses (and the mean prediction of the alignment) are averaged;
         1 as the paper writes it.
