@@ -18,11 +18,8 @@ from .model_selection import approximated_accuracy_scorer, covering_rate_scorer
 class ScoreMixin:
     """Gives a classifier `score`, which takes true labels, candidates or the annotator's output."""
 
-    classes_: Any
-    predict: Any
-
     def score(
-        self, X: Samples, y: MatrixLike | None = None, sample_weight: ArrayLike | None = None
+        self: Any, X: Samples, y: MatrixLike | None = None, sample_weight: ArrayLike | None = None
     ) -> float:
         """Score predictions against labels, candidate sets, or the annotator.
 

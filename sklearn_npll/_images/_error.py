@@ -1,5 +1,7 @@
 """The error of an image that cannot be read."""
 
+from .._typing import PathLike
+
 
 class ImageReadError(ValueError):
     """An image that cannot be read.
@@ -19,7 +21,7 @@ class ImageReadError(ValueError):
         The parameters.
     """
 
-    def __init__(self, index, path, reason):
+    def __init__(self, index: int, path: PathLike | None, reason: str) -> None:
         super().__init__(index, path, reason)
         self.index = index
         self.path = path

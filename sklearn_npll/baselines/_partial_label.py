@@ -8,7 +8,8 @@ from numbers import Real
 import torch
 
 from .._compat import Interval, StrOptions
-from .._neural._base import NeuralClassifier, learner
+from .._neural._base import NeuralClassifier
+from .._neural._docs import learner
 from ..coreg._division import rescale_candidates
 from ..coreg._losses import candidate_nll
 from ._net import RuleNet
