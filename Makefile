@@ -51,7 +51,7 @@ notebooks: .venv/.notebooks  ## Run two examples as notebooks; writes examples/n
 	$(BIN)/python tools/make_notebooks.py
 
 clean:  ## Remove what the other targets make, the environments included
-	rm -rf .venv .venv-min build dist .pytest_cache .ruff_cache
+	rm -rf .venv .venv-min build dist .pytest_cache .ruff_cache .mypy_cache
 	rm -rf docs/auto_examples docs/generated docs/sg_execution_times.rst
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
