@@ -693,6 +693,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
             raise ImportError("export_onnx needs `pip install onnx onnxscript`") from error
         if "dynamic_shapes" in inspect.signature(torch.onnx.export).parameters:
             options = {"dynamic_shapes": ({0: torch.export.Dim("n")},), "dynamo": True}
+            options["external_data"] = False  # else the weights go into a second file
         else:  # torch < 2.5
             options = {"dynamic_axes": {"input": {0: "n"}, "probabilities": {0: "n"}}}
         torch.onnx.export(
