@@ -55,7 +55,7 @@ def check_run(rows, names):
     for name, row in rows.items():
         assert row["one"]["ms"] > 0 and row["images_per_second"] > 0, name
         if name != "VLM, encode_image":
-            assert 0 <= row["accuracy"] <= 1, name
+            assert row["accuracy"] > 0.5 or name.startswith("student"), name
     module, both = (
         rows[f"student (default), {part}, module"] for part in ("average", "both networks")
     )
