@@ -17,6 +17,7 @@ import argparse
 import time
 import warnings
 from collections import defaultdict
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata, util
@@ -191,20 +192,12 @@ def student_contenders(name, student, images, calibration, folder, threads):
 
     contenders, inputs = [], prepare(images)
     for deploy, part in (("ensemble", "both networks"), ("single", "average")):
-        module, own = student.to_module(deploy), f"student ({name}), {part}"
-        if deploy == "ensemble":
-            path = folder / "student.joblib"
-            joblib.dump(student, path)
-            contenders.append(
-                Contender(
-                    f"student ({name}), predict_proba",
-                    student.predict_proba,
-                    images,
-                    path.stat().st_size,
-                    module,
-                    f"{own}, module",
-                )
-            )
+        own = f"student ({name}), {part}"
+        deployed, module = copy(student).set_params(deploy=deploy), student.to_module(deploy)
+        path, as_module = folder / "student.joblib", f"{own}, module"
+        joblib.dump(deployed, path)
+        size, call = path.stat().st_size, deployed.predict_proba
+        contenders.append(Contender(f"{own}, predict_proba", call, images, size, module, as_module))
         forms = {"module": module}
         if deploy == "single":
             with warnings.catch_warnings():  # of torchao, which takes its place one day
@@ -220,16 +213,14 @@ def student_contenders(name, student, images, calibration, folder, threads):
                     torch.from_numpy(inputs),
                     size,
                     module,
-                    f"{own}, module",
+                    as_module,
                 )
             )
         if HAS_RUNTIME:
             path = folder / f"{name}-{deploy}.onnx"
             student.export_onnx(path, deploy)
             ranges = prepare(calibration) if deploy == "single" else None
-            contenders += onnx_contenders(
-                own, path, inputs, ranges, module, threads, f"{own}, module"
-            )
+            contenders += onnx_contenders(own, path, inputs, ranges, module, threads, as_module)
     return contenders
 
 

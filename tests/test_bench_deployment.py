@@ -78,10 +78,11 @@ def test_quick_run(runtime, tmp_path, monkeypatch):
         result = bench.run(options)
     finally:
         torch.set_num_threads(threads)
-    rows = check_run(result["rows"], {"VLM, predict_proba", "student (default), predict_proba"})
+    rows = check_run(result["rows"], {"VLM, predict_proba", "VLM, encode_image"})
     # the annotator taken apart says what the annotator says
     assert rows["VLM, image tower and class embeddings"]["agreement"] == 1
-    assert rows["student (default), predict_proba"]["agreement"] == 1
+    for part in ("average", "both networks"):
+        assert rows[f"student (default), {part}, predict_proba"]["agreement"] == 1
     assert ("student (default), average, ONNX" in rows) == runtime
     if runtime:
         module, fp32, int8 = (
