@@ -52,7 +52,7 @@ class Contender:
     call: object  # maps some of `inputs` to probabilities
     inputs: object  # of all test images, preprocessed as far as the form asks for
     n_bytes: int  # of the file that has to be handed on
-    network: object  # whose parameters and multiply-adds are counted
+    network: object  # whose parameters are counted
     reference: str = None  # whose predictions it should repeat
 
 
@@ -206,16 +206,8 @@ def student_contenders(name, student, images, calibration, folder, threads):
             forms["module, int8 linear layer"] = quantised
         for form, network in forms.items():
             size = saved_size(network, folder / "student.pt")
-            contenders.append(
-                Contender(
-                    f"{own}, {form}",
-                    network,
-                    torch.from_numpy(inputs),
-                    size,
-                    module,
-                    as_module,
-                )
-            )
+            tensor = torch.from_numpy(inputs)
+            contenders.append(Contender(f"{own}, {form}", network, tensor, size, module, as_module))
         if HAS_RUNTIME:
             path = folder / f"{name}-{deploy}.onnx"
             student.export_onnx(path, deploy)
@@ -318,10 +310,10 @@ def vit_b_32(size=224, patch=32, width=768, layers=12, out=512):
     }
 
 
-def arithmetic(student):
+def arithmetic(name, student):
     """Compare networks that a student may be with ViT-B/32, by counting."""
     vlm = vit_b_32()
-    networks = {"default student, 28 x 28 grey": (student.to_module("single"), (1, 28, 28))}
+    networks = {f"{name} student, 28 x 28 grey": (student.to_module("single"), (1, 28, 28))}
     for name, size in (("auto", 64), ("preact_resnet18", 32), ("resnet18", 64), ("resnet18", 224)):
         shape = (3, size, size)
         networks[f"{name}, {size} x {size} colour"] = (build_network(name, shape, 10), shape)
@@ -366,7 +358,7 @@ def run(options):
         name: train(name, labels, options.epochs, options.folder) for name in options.students
     }
     annotator = VLMPartialAnnotator(prompts).fit(X)  # without the cache, which would answer
-    for student in students.values():  # all give their probabilities in this order
+    for student in students.values():  # all of them give their probabilities in this order
         np.testing.assert_array_equal(student.classes_, annotator.classes_)
     codes = (y[:, None] == annotator.classes_).argmax(axis=1)
     rows, known = [], None
@@ -394,7 +386,7 @@ def run(options):
         "onnxruntime": metadata.version("onnxruntime") if HAS_RUNTIME else None,
         "macs": macs,
         "rows": rows,
-        "arithmetic": arithmetic(students[options.students[0]]),
+        "arithmetic": arithmetic(*next(iter(students.items()))),
     }
 
 
