@@ -1,5 +1,6 @@
 """Trained networks for use without the package: plain modules and ONNX files."""
 
+import importlib
 import inspect
 from typing import Any
 
@@ -47,13 +48,14 @@ class DeploymentMixin:
             height, width, channels = self.image_shape_
             shape = [channels, height, width]
         try:
-            import onnx  # noqa: F401
-            import onnxscript  # noqa: F401
+            for name in ("onnx", "onnxscript"):
+                importlib.import_module(name)
         except ImportError as error:
             raise ImportError("export_onnx needs `pip install onnx onnxscript`") from error
         options: dict[str, Any]
         if "dynamic_shapes" in inspect.signature(torch.onnx.export).parameters:
             options = {"dynamic_shapes": ({0: torch.export.Dim("n")},), "dynamo": True}
+            options["external_data"] = False  # else the weights go into a second file
         else:  # torch < 2.5
             options = {"dynamic_axes": {"input": {0: "n"}, "probabilities": {0: "n"}}}
         torch.onnx.export(
