@@ -90,8 +90,10 @@ def run(suite, schedule, task, seed, option):
     start = time.perf_counter()
     labels, params = settings(task.labels, task.y_train)[option]
     n_train = len(labels)
-    method, budget = get_methods("Co-Reg")[0], suite.passes * len(labels)
-    clf = method.build(schedule, seed, n_train, budget, params=params).fit(labels)
+    # about one pass over the rows an epoch and network, of which there is one for images
+    epochs = suite.passes if task.kind == "images" else suite.passes // 2
+    method = get_methods("Co-Reg")[0]
+    clf = method.build(schedule, seed, n_train, params=params, epochs=epochs).fit(labels)
     return {
         "accuracy": np.mean(clf.predict(task.X_val.data) == task.y_val),
         "passes": sum(epoch["gradient_samples"] for epoch in clf.history_) / n_train,

@@ -92,6 +92,7 @@ def _options(result):
 NESTED = {  # results that are summaries of two levels: title, what is shown
     "detection": ("F1 of the rows believed / test accuracy after training on them", _detection),
     "detection_coreg": ("the same with Co-Reg, divided by the detector", _detection),
+    "oracles": ("validation accuracy (%) with what only the true labels can tell", _options),
     "options": ("validation accuracy (%) of Co-Reg's options", _options),
 }
 

@@ -50,7 +50,9 @@ numpydoc_show_class_members = False
 
 # Methods that scikit-learn adds, whose texts refer to its own site.
 autodoc_default_options = {
-    "exclude-members": "set_fit_request, set_score_request, set_transform_request"
+    "exclude-members": (
+        "get_metadata_routing, set_fit_request, set_score_request, set_transform_request"
+    ),
 }
 
 sphinx_gallery_conf = {

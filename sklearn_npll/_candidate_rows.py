@@ -1,9 +1,14 @@
-"""Training any scikit-learn classifier on candidate sets: a weighted row for each candidate."""
+"""Any scikit-learn classifier on candidate sets: what it can do, a weighted row a candidate."""
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
+
+
+def estimator_has_predict_proba(self):
+    """Tell whether a meta-estimator's estimator predicts probabilities."""
+    return hasattr(getattr(self, "estimator_", self.estimator), "predict_proba")
 
 
 def weight_name(estimator):

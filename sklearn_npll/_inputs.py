@@ -6,6 +6,7 @@ from numbers import Number
 
 import numpy as np
 from scipy import sparse as sp
+from sklearn.pipeline import Pipeline
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -13,7 +14,7 @@ from ._compat import validate_data
 from ._evidence import as_dense
 from ._images import check_collection, is_image_data
 from ._messages import did_you_mean, name_rows
-from ._partial_labels import PartialLabels, _row_sizes
+from ._partial_labels import PartialLabels, row_sizes
 from ._rules import union_candidates
 
 # Cells (n_samples * n_classes) from which on learners that can make no dense matrix: one of float32
@@ -53,7 +54,7 @@ class Problem:
     @property
     def labelled(self):
         """ndarray of bool of shape (n_samples,): Rows of which not every class is a candidate."""
-        return _row_sizes(self.candidates) < self.candidates.shape[1]
+        return row_sizes(self.candidates) < self.candidates.shape[1]
 
     def labels(self, data):
         """Return a `PartialLabels` with these labels and the given samples, or None."""
@@ -298,3 +299,44 @@ def encode_target(y, classes, n_samples, name):
                 f"{name}: row {row} has the unknown class {label!r}.{did_you_mean(label, classes)}"
             )
     return np.array([index[label] for label in y], dtype=np.intp)
+
+
+def with_candidates(estimator, X, y):
+    """Find the candidates to compare predictions with.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted; a classifier, or a pipeline that ends in one.
+    X : PartialLabels or array-like
+    y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), or None
+        Labels of shape (n_samples,) are no candidates.
+
+    Returns
+    -------
+    estimator : estimator
+        What predicts: the last step of a pipeline whose annotator was asked.
+    X : PartialLabels or array-like
+        What it predicts on.
+    labels : PartialLabels
+
+    Raises
+    ------
+    ValueError
+        If there are no candidates.
+    """
+    if isinstance(y, PartialLabels):
+        return estimator, X, y
+    if sp.issparse(y) or np.ndim(y) == 2:
+        return estimator, X, PartialLabels.from_candidates(y, classes=estimator.classes_)
+    if isinstance(X, PartialLabels):
+        return estimator, X, X
+    if isinstance(estimator, Pipeline) and len(estimator) > 1:
+        X = estimator[:-1].transform(X)
+        if isinstance(X, PartialLabels):
+            return estimator[-1], X, X
+    raise ValueError(
+        "There are no candidates to compare predictions with: X must be a PartialLabels, the"
+        " estimator a pipeline with an annotator, or y the candidates of shape (n_samples,"
+        " n_classes)."
+    )

@@ -8,7 +8,7 @@ from scipy import sparse as sp
 from ._messages import did_you_mean, name_rows
 
 # Thresholds are written as decimals and probabilities are often float32, so 0.3 + 0.6 is 0.9.
-_TOLERANCE = 1e-6
+TOLERANCE = 1e-6
 
 
 def union_candidates(votes, n_classes, *, sparse=False):
@@ -134,7 +134,7 @@ def threshold_candidates(proba, threshold=0.1):
     """
     proba = _check_scores(proba, probabilities=True)
     _check_share(threshold, "threshold")
-    return (proba >= threshold - _TOLERANCE) | topk_candidates(proba, 1)
+    return (proba >= threshold - TOLERANCE) | topk_candidates(proba, 1)
 
 
 def ratio_candidates(proba, ratio=0.5):
@@ -165,7 +165,7 @@ def ratio_candidates(proba, ratio=0.5):
     """
     proba = _check_scores(proba, probabilities=True)
     _check_share(ratio, "ratio")
-    return proba >= ratio * proba.max(axis=1, keepdims=True) * (1 - _TOLERANCE)
+    return proba >= ratio * proba.max(axis=1, keepdims=True) * (1 - TOLERANCE)
 
 
 def cumulative_candidates(proba, mass=0.9):
@@ -205,7 +205,7 @@ def cumulative_candidates(proba, mass=0.9):
     order = np.argsort(-proba, axis=1, kind="stable")
     ordered = np.take_along_axis(proba, order, axis=1).astype(np.float64)
     mass_before = np.cumsum(ordered, axis=1) - ordered
-    needed = mass_before < mass - _TOLERANCE
+    needed = mass_before < mass - TOLERANCE
     return _mark(order, proba.shape, needed)
 
 
@@ -295,7 +295,7 @@ def largest_scores(scores, n_kept):
            [0.25      , 0.25      , 0.25      , 0.25      ]], dtype=float32)
     """
     kept = topk_candidates(scores, min(n_kept, scores.shape[1]))
-    kept |= (np.ptp(scores, axis=1) < _TOLERANCE)[:, np.newaxis]
+    kept |= (np.ptp(scores, axis=1) < TOLERANCE)[:, np.newaxis]
     largest = np.where(kept, scores, 0)
     largest /= largest.sum(axis=1, keepdims=True)
     return sp.csr_array(largest.astype(np.float32))

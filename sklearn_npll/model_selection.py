@@ -14,11 +14,12 @@ import numpy as np
 from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer, make_scorer
-from sklearn.pipeline import Pipeline
 
+from ._inputs import with_candidates
 from ._messages import did_you_mean
-from ._partial_labels import PartialLabels, _take
-from ._rules import _TOLERANCE, candidates_from_scores, check_rule
+from ._partial_labels import PartialLabels
+from ._rows import take
+from ._rules import TOLERANCE, candidates_from_scores, check_rule
 from .metrics import approximated_accuracy, covering_rate
 
 __all__ = [
@@ -67,7 +68,7 @@ def covering_rate_scorer(estimator, X, y=None):
     >>> covering_rate_scorer(always_cat, labels)
     0.6666666666666666
     """
-    estimator, X, labels = _with_candidates(estimator, X, y)
+    estimator, X, labels = with_candidates(estimator, X, y)
     return covering_rate(estimator.predict(X), labels)
 
 
@@ -109,7 +110,7 @@ def approximated_accuracy_scorer(estimator, X, y=None):
     >>> round(approximated_accuracy_scorer(always_cat, labels), 3)
     0.556
     """
-    estimator, X, labels = _with_candidates(estimator, X, y)
+    estimator, X, labels = with_candidates(estimator, X, y)
     columns = {name: column for column, name in enumerate(labels.classes.tolist())}
     for name in np.asarray(estimator.classes_).tolist():
         if name not in columns:
@@ -260,14 +261,14 @@ def _limits(scores, codes, rule):
     if rule == "cumulative":
         ordered = np.take_along_axis(scores, order, axis=1)
         before = (np.cumsum(ordered, axis=1) - ordered)[np.arange(len(scores)), rank]
-        return np.minimum(before + 2 * _TOLERANCE, 1)  # the sum before it must be passed
+        return np.minimum(before + 2 * TOLERANCE, 1)  # the sum before it must be passed
     limits = scores[np.arange(len(scores)), codes]
     if rule == "ratio":
         highest = scores.max(axis=1)
         limits = np.divide(limits, highest, out=np.ones_like(highest), where=highest > 0)
     else:
         limits = np.where(rank == 0, 1, limits)  # the most probable class is always a candidate
-    return np.maximum(limits, _TOLERANCE)  # the rules take no 0
+    return np.maximum(limits, TOLERANCE)  # the rules take no 0
 
 
 class _LabeledScorer:
@@ -290,23 +291,4 @@ class _LabeledScorer:
                 stacklevel=2,
             )
             return float("nan")
-        return self.scorer(estimator, _take(X, rows), np.array(y[rows].tolist()))
-
-
-def _with_candidates(estimator, X, y):
-    """The final estimator, its input and the candidates to compare its predictions with."""
-    if isinstance(y, PartialLabels):
-        return estimator, X, y
-    if sp.issparse(y) or np.ndim(y) == 2:
-        return estimator, X, PartialLabels.from_candidates(y, classes=estimator.classes_)
-    if isinstance(X, PartialLabels):
-        return estimator, X, X
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        X = estimator[:-1].transform(X)
-        if isinstance(X, PartialLabels):
-            return estimator[-1], X, X
-    raise ValueError(
-        "There are no candidates to compare predictions with: X must be a PartialLabels, the"
-        " estimator a pipeline with an annotator, or y the candidates of shape (n_samples,"
-        " n_classes)."
-    )
+        return self.scorer(estimator, take(X, rows), np.array(y[rows].tolist()))

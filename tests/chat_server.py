@@ -56,13 +56,12 @@ class _Handler(BaseHTTPRequestHandler):
             server.most_at_once = max(server.most_at_once, server.at_once)
             behaviour = server.script.pop(0) if server.script else colour(request)
         time.sleep(server.delay)
+        with server.lock:  # before the answer, on which the client may send the next request
+            server.at_once -= 1
         try:
             self.behave(behaviour)
         except OSError:
             pass  # the client gave up
-        finally:
-            with server.lock:
-                server.at_once -= 1
 
     do_CONNECT = do_GET = do_POST
 

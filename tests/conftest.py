@@ -8,8 +8,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if not os.environ.get("SKLEARN_NPLL_WEIGHTS"):
     os.environ["HF_HUB_OFFLINE"] = "1"
 
+import numpy as np
 import pytest
 import torch
+
+from sklearn_npll import PartialLabels
 
 
 def pytest_configure(config):
@@ -43,3 +46,17 @@ def seeded_torch():
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture
+def labels():
+    """Four samples of three classes, with all that PartialLabels may have."""
+    candidates = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], dtype=bool)
+    return PartialLabels(
+        np.arange(4) * 10,
+        ["cat", "dog", "fox"],
+        candidates,
+        scores=candidates / candidates.sum(axis=1, keepdims=True),
+        votes=[[0, 0, 0], [0, 1, 0], [1, 2, -1], [2, -1, -1]],
+        known=[True, False, False, False],
+    )

@@ -1,8 +1,11 @@
-"""Stand-ins for vision-language models: one that counts its calls, one real but tiny."""
+"""Stand-ins: vision-language models that count their calls, a tiny real one, plans and labels."""
 
 import json
+import pickle
 
 import numpy as np
+
+from sklearn_npll import PartialLabels
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
@@ -90,3 +93,31 @@ def write_tiny_clip(folder, *, seed=0, custom_text=False, vision=None, **preproc
         torch.nn.init.normal_(getattr(model, "text", model).positional_embedding, std=0.5)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return f"local-dir:{folder}"
+
+
+class CountingPlan:
+    """Annotates sample i with the class i % 3 and counts how often it is asked, for how many."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, data):
+        self.seen.append(len(data))
+        codes = np.asarray(data) % 3
+        return {
+            "candidates": np.eye(3, dtype=bool)[codes],
+            "scores": np.eye(3)[codes],
+            "votes": np.stack([codes, codes], axis=1),
+            "known": codes == 0,
+        }
+
+    def __reduce__(self):
+        raise pickle.PicklingError("a plan holds a model and must never be pickled")
+
+
+def make_wide(n=20, n_classes=200, seed=0):
+    """Candidates of enough classes to be stored as CSR: two neighbours in each row."""
+    first = np.random.default_rng(seed).integers(0, n_classes - 1, n)
+    dense = np.zeros((n, n_classes), dtype=bool)
+    dense[np.arange(n), first] = dense[np.arange(n), first + 1] = True
+    return PartialLabels.from_candidates(dense, data=np.arange(n)), dense, first

@@ -19,25 +19,25 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_npll import PartialLabels
-from sklearn_npll.baselines import _classic
-from sklearn_npll.baselines._classic import (
+from sklearn_npll._distributions import project_simplex, restrict
+from sklearn_npll.baselines import (
     CLPLClassifier,
     IPALClassifier,
     PLKNeighborsClassifier,
     PLSVMClassifier,
     SUREClassifier,
-    clpl_objective,
+    _ipal,
+)
+from sklearn_npll.baselines._clpl import clpl_objective
+from sklearn_npll.baselines._ipal import (
     correct_class_mass,
     explained_by_class,
     ipal_weights,
-    pl_knn_votes,
-    pl_svm_margin,
-    pl_svm_step,
-    project_simplex,
     propagate,
-    restrict,
-    sure_assign,
 )
+from sklearn_npll.baselines._pl_knn import pl_knn_votes
+from sklearn_npll.baselines._pl_svm import pl_svm_margin, pl_svm_step
+from sklearn_npll.baselines._sure import sure_assign
 
 ESTIMATORS = [
     PLKNeighborsClassifier(),
@@ -68,32 +68,6 @@ def test_common_checks(estimator, check):
 # -- rules -------------------------------------------------------------------------------------
 
 
-def test_restrict():
-    sets = candidates([1, 1, 0], [0, 1, 1])
-    assert_allclose(
-        restrict(np.array([[0.2, 0.6, 0.2], [1, 0, 0]]), sets), [[0.25, 0.75, 0], [0, 0.5, 0.5]]
-    )
-
-
-def test_project_simplex():
-    points = np.array([[0.5, 0.9, 5], [0.5, 0.9, 5], [-3, 2, 0], [-1, -2, -4]])
-    support = candidates([1, 1, 0], [1, 1, 1], [1, 1, 1], [0, 0, 1])
-    assert_allclose(
-        project_simplex(points, support), [[0.3, 0.7, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1]]
-    )
-
-
-def test_projection_is_the_nearest_distribution():
-    points = rng.normal(size=(20, 4))
-    support = Y[:20].astype(bool)
-    projected = project_simplex(points, support)
-    assert_allclose(projected.sum(axis=1), 1)
-    distance = (np.where(support, points - projected, 0) ** 2).sum(axis=1)
-    for _ in range(50):
-        other = restrict(rng.exponential(size=(20, 4)), support)
-        assert (distance <= (np.where(support, points - other, 0) ** 2).sum(axis=1) + 1e-12).all()
-
-
 def test_pl_knn_votes():
     sets = candidates([1, 0, 1], [0, 1, 1], [1, 0, 0])
     distances = np.array([[1.0, 3.0], [2.0, 2.0], [0.0, 0.0]])
@@ -113,7 +87,7 @@ def test_weights_where_scipy_gives_up(monkeypatch):
     def cycles(A, b, maxiter):
         raise RuntimeError
 
-    monkeypatch.setattr(_classic, "nnls", cycles)
+    monkeypatch.setattr(_ipal, "nnls", cycles)
     data = np.array([[1.0, 0], [0, 2]])
     assert_allclose(ipal_weights(np.array([[0.5, 1]]), np.array([[0, 1]]), data), [[0.5, 0.5]])
 

@@ -14,7 +14,7 @@ from npllbench import methods as registry
 from npllbench.growth import exponents
 from npllbench.methods import non_default, sample_settings, why_not, with_epochs
 from npllbench.paper import paper_suite
-from npllbench.runner import COLUMNS, read_rows
+from npllbench.results import COLUMNS, read_rows
 from npllbench.suites import long_tail, swap_truth
 
 from sklearn_npll import CoRegClassifier

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import norm
 
-from sklearn_npll._neural._net import KeyQueue
+from sklearn_npll._neural._contrastive import KeyQueue
 from sklearn_npll.coreg._division import (
     align_distribution,
     annotator_evidence,

@@ -23,8 +23,9 @@ from sklearn_npll._neural._net import (
 )
 from sklearn_npll._neural._networks import NetworkEnsemble
 from sklearn_npll._neural._views import FeatureViews, ImageViews
-from sklearn_npll.coreg import _net
-from sklearn_npll.coreg._net import CoRegNet, Division
+from sklearn_npll.coreg import _dividing_net, _net
+from sklearn_npll.coreg._division import Division
+from sklearn_npll.coreg._net import CoRegNet, by_split
 
 close = torch.testing.assert_close
 N_CLASSES = 3
@@ -33,6 +34,7 @@ SHORT = {
     "max_epochs": 6,
     "warm_up": 2,
     "n_mixed_views": 2,
+    "unlabelled_sampling": "equal",
     "contrastive": "noise_tolerant",
     "contrastive_start": 2,
     "batch_size": 16,
@@ -138,6 +140,12 @@ def spy(monkeypatch, owner, name):
 
 
 # -- schedules and batches ---------------------------------------------------------------------
+
+
+def test_views_are_put_together_by_split():
+    first, second = torch.arange(4), torch.arange(10, 14)
+    assert by_split([first, second], 3).tolist() == [0, 1, 2, 10, 11, 12, 3, 13]
+    assert by_split([first], 3) is first
 
 
 def test_cosine_factor():
@@ -275,7 +283,7 @@ def divided(monkeypatch, probas, *, prior=None, candidates=CANDIDATES, known=KNO
         losses.append(loss)
         return np.linspace(0.1, 0.9, len(loss), dtype=np.float32), np.zeros(2)
 
-    monkeypatch.setattr(_net, "clean_probability", posterior)
+    monkeypatch.setattr(_dividing_net, "clean_probability", posterior)
     divisions = []
     for proba in probas:
         net.history.new_epoch()
@@ -911,6 +919,25 @@ def test_one_epoch_is_one_pass_over_the_partial_split(monkeypatch):
     assert [len(args[4]) for args in first] == [14, 13, 13]
     unlabelled = torch.cat([args[5] for args in first])
     assert set(unlabelled.tolist()) == set(range(40, 60))
+
+
+@pytest.mark.parametrize(
+    ("n_partial", "sampling", "sizes"),
+    [
+        (40, "once", [7, 7, 6]),  # 20 others in three steps
+        (20, "once", [10, 10]),  # no more than the ten of the first partial batch
+        (40, "equal", [10, 10, 10]),  # even chunks of at most 14
+    ],
+)
+def test_unlabelled_rows_of_a_step(monkeypatch, n_partial, sampling, sizes):
+    net = make_net(warm_up=0, unlabelled_sampling=sampling)
+    fix_clean(monkeypatch, (torch.arange(60) < n_partial).float())
+    calls = spy(monkeypatch, CoRegNet, "_train_step")
+    run(net, make_data(), 1)
+    drawn = [args[5] for args in calls if args[1] == 0]
+    assert [len(rows) for rows in drawn] == sizes
+    if (n_partial, sampling) == (40, "once"):
+        assert sorted(torch.cat(drawn).tolist()) == list(range(40, 60))
 
 
 def test_use_unlabelled_off(monkeypatch):

@@ -17,11 +17,12 @@ from skorch.callbacks import Callback
 
 from sklearn_npll import CoRegClassifier, PartialLabels
 from sklearn_npll.baselines import DivideMixClassifier
-from sklearn_npll.coreg import _memory, _net
+from sklearn_npll.coreg import _dividing_net, _memory, _net
 from sklearn_npll.coreg import _options as rules
+from sklearn_npll.coreg._division import Division
 from sklearn_npll.coreg._losses import soft_cross_entropy, squared_error
 from sklearn_npll.coreg._memory import OptionMemory
-from sklearn_npll.coreg._net import CoRegNet, Division
+from sklearn_npll.coreg._net import CoRegNet
 
 close = torch.testing.assert_close
 
@@ -401,7 +402,7 @@ def test_known_rows_keep_their_label_beside_hardened_predictions(monkeypatch):
 
 @pytest.mark.parametrize("prior", ["uniform", "estimated", None])
 def test_hardened_predictions_have_the_shares_of_the_prior(monkeypatch, prior):
-    calls = spy(monkeypatch, _net, "balanced_labels")
+    calls = spy(monkeypatch, _dividing_net, "balanced_labels")
     classifier(confidence_weight=0.8, max_epochs=3, prior=prior).fit(X, Y)
     assert len(calls) == 4  # two networks, two epochs
     for (proba, given), label in calls:
@@ -474,7 +475,7 @@ def test_popularity():
 
 def test_divisions_judge_the_updated_sets(monkeypatch):
     updates = spy(monkeypatch, _memory, "update_candidates")
-    losses = spy(monkeypatch, _net, "division_loss")
+    losses = spy(monkeypatch, _dividing_net, "division_loss")
     classifier(candidate_update="cluster", max_epochs=5).fit(X, Y)
     first, later = losses[0][0][1], [args[1] for args, _ in losses[2:]]
     assert torch.equal(first, torch.from_numpy(Y).bool())
@@ -509,7 +510,7 @@ def test_no_rule_is_called_by_default(monkeypatch):
         raise AssertionError("an option that is off is at work")
 
     names = {name for name in vars(rules) if callable(getattr(rules, name))}
-    for module in (_net, _memory):
+    for module in (_net, _dividing_net, _memory):
         for name in names & set(vars(module)):
             monkeypatch.setattr(module, name, forbidden)
     states = spy(monkeypatch, CoRegNet, "method_state")

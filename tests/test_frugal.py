@@ -32,7 +32,7 @@ from sklearn_npll._rules import candidates_from_scores, largest_scores
 from sklearn_npll.annotators import ConformalPartialAnnotator, EnsemblePartialAnnotator
 from sklearn_npll.baselines import PseudoLabelClassifier
 from sklearn_npll.baselines._aggregation import best_labels
-from sklearn_npll.coreg import _net
+from sklearn_npll.coreg import _dividing_net
 from sklearn_npll.coreg._annotation import annotator_labels, candidate_shares, soft_labels
 from sklearn_npll.datasets import make_candidates
 from sklearn_npll.detection import NeighborVoteDetector
@@ -158,7 +158,7 @@ def test_large_and_small_problems_train_alike(params, parts, monkeypatch):
     assert isinstance(small.label_distributions_, np.ndarray)
     monkeypatch.setattr(_inputs, "SPARSE_FROM", 0)
     monkeypatch.setattr(_sparse_rows, "BLOCK_CELLS", 50 * N_CLASSES)
-    monkeypatch.setattr(_net, "KEPT_CLASSES", N_CLASSES)
+    monkeypatch.setattr(_dividing_net, "KEPT_CLASSES", N_CLASSES)
     large = classifier(**params).fit(labels)
     assert_allclose(large.predict_proba(X), small.predict_proba(X), atol=2e-5)
     assert_allclose(large.clean_probability_, small.clean_probability_, atol=1e-4)
@@ -177,7 +177,7 @@ def test_large_and_small_problems_train_alike(params, parts, monkeypatch):
 def test_training_is_exact_whatever_is_kept_of_predictions(large, monkeypatch):
     fits = []
     for n_kept in (1, N_CLASSES):
-        monkeypatch.setattr(_net, "KEPT_CLASSES", n_kept)
+        monkeypatch.setattr(_dividing_net, "KEPT_CLASSES", n_kept)
         fits.append(classifier().fit(make_labels()))
     few, all_ = fits
     assert_array_equal(few.predict_proba(X), all_.predict_proba(X))

@@ -122,16 +122,17 @@ def test_shapes_up_to_32_to_1_are_resized_as_by_open_clip(tmp_path):
 
 ONE_AT_A_TIME = """
 import sys
-from sklearn_npll import VLMPartialAnnotator, _images
+from sklearn_npll import VLMPartialAnnotator
+from sklearn_npll._images import _reading
 from sklearn_npll.annotators import _encoding
 from test_fuzzed_images import peak_memory
 
-_images.n_reading_threads = _encoding.n_reading_threads = lambda samples: 1  # each may have a photo
+_reading.n_reading_threads = _encoding.n_reading_threads = lambda samples: 1  # each has a photo
 annotator = VLMPartialAnnotator(["cat", "dog"], templates="simple")
 peaks = []
 for n in (1, 16):
     annotator.fit_transform(sys.argv[1:] * n)
-    _images.as_image_array(sys.argv[1:] * n, image_size=(8, 8))
+    _reading.as_image_array(sys.argv[1:] * n, image_size=(8, 8))
     peaks.append(peak_memory())
 print(peaks[1] - peaks[0])
 """

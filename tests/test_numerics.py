@@ -10,11 +10,13 @@ import torch
 from torch.autograd import grad
 
 from sklearn_npll import _vote_models as votes_of
+from sklearn_npll._distributions import project_simplex, restrict
 from sklearn_npll._evidence import annotator_shares, majority_vote
 from sklearn_npll._rules import candidates_from_scores
 from sklearn_npll.annotators import _agreement, _conformal, _refinement
-from sklearn_npll.baselines import _classic
+from sklearn_npll.baselines import _ipal, _pl_knn, _sure
 from sklearn_npll.baselines import _rules as rivals
+from sklearn_npll.baselines._rules import _candidates
 from sklearn_npll.coreg import _division, _losses, _options
 from sklearn_npll.detection import _deft_losses as deft
 from sklearn_npll.detection import _rules as detection
@@ -158,14 +160,12 @@ ON_CANDIDATES = {
     "consistent_confidence": lambda: rivals.consistent_confidence(
         torch.stack([L.log_softmax(1), ANY_PROBA.clamp(min=1e-30).log()]), S
     ),
-    "restrict": lambda: _classic.restrict(PROBA.astype(float), CANDIDATES),
-    "restrict, denormal": lambda: _classic.restrict(PROBA * np.float64(5e-324), CANDIDATES),
-    "project_simplex": lambda: _classic.project_simplex(LOGITS.astype(float), CANDIDATES),
-    "sure_assign": lambda: _classic.sure_assign(LOGITS, CANDIDATES, 0.3),
-    "sure_assign, all reward": lambda: _classic.sure_assign(PROBA, CANDIDATES, 1e30),
-    "correct_class_mass": lambda: _classic.correct_class_mass(
-        _classic.restrict(PROBA, CANDIDATES), CANDIDATES
-    ),
+    "restrict": lambda: restrict(PROBA.astype(float), CANDIDATES),
+    "restrict, denormal": lambda: restrict(PROBA * np.float64(5e-324), CANDIDATES),
+    "project_simplex": lambda: project_simplex(LOGITS.astype(float), CANDIDATES),
+    "sure_assign": lambda: _sure.sure_assign(LOGITS, CANDIDATES, 0.3),
+    "sure_assign, all reward": lambda: _sure.sure_assign(PROBA, CANDIDATES, 1e30),
+    "correct_class_mass": lambda: _ipal.correct_class_mass(restrict(PROBA, CANDIDATES), CANDIDATES),
     "target_weights": lambda: deft.target_weights(L, S, torch.ones(N, dtype=torch.bool)),
 }
 DISTRIBUTIONS = {
@@ -227,7 +227,7 @@ BOUNDED = {
         0,
         2,
     ),
-    "log_complement": (lambda: rivals._log_complement(L).exp(), 0, 1),
+    "log_complement": (lambda: _candidates._log_complement(L).exp(), 0, 1),
     "candidate_mass": (lambda: detection.candidate_mass(PROBA, CANDIDATES), 0, 1),
     "candidate_loss": (lambda: detection.candidate_loss(PROBA, CANDIDATES), 0, 18.5),
     "consistency": (lambda: detection.consistency(PROBA, CANDIDATES), 0, 1),
@@ -247,7 +247,7 @@ BOUNDED = {
         40,
     ),
     "pl_knn_votes": (
-        lambda: _classic.pl_knn_votes(
+        lambda: _pl_knn.pl_knn_votes(
             _rng().choice([*TINY, 1.0, 1e150], (N, 4)), _rng().integers(0, N, (N, 4)), CANDIDATES
         ),
         0,

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from strategies import candidate_matrices, logits, probabilities, sizes, untied_probabilities
 
+from sklearn_npll._distributions import project_simplex, restrict
 from sklearn_npll._evidence import count_votes, majority_vote
 from sklearn_npll._vote_models import dawid_skene, dawid_skene_posterior
 from sklearn_npll.annotators import _agreement, _refinement
-from sklearn_npll.baselines import _classic
+from sklearn_npll.baselines import _ipal, _sure
 from sklearn_npll.baselines import _rules as rivals
 from sklearn_npll.coreg import _division, _losses, _options
 from sklearn_npll.detection import _deft_losses as deft
@@ -92,11 +93,11 @@ CELLS = {
     "purify_candidates": lambda z, p, t, s: rivals.purify_candidates(p, s, 0.3),
     "fredis_refine": lambda z, p, t, s: rivals.fredis_refine(p, s, 0.1, 0.6),
     "target_weights": lambda z, p, t, s: deft.target_weights(p, s, s.all(1)),
-    "restrict": lambda z, p, t, s: _classic.restrict(t.numpy(), s.numpy()),
-    "project_simplex": lambda z, p, t, s: _classic.project_simplex(z.numpy(), s.numpy()),
-    "sure_assign": lambda z, p, t, s: _classic.sure_assign(p.numpy(), s.numpy(), 0.3),
-    "correct_class_mass": lambda z, p, t, s: _classic.correct_class_mass(
-        _classic.restrict(t.numpy(), s.numpy()), s.numpy()
+    "restrict": lambda z, p, t, s: restrict(t.numpy(), s.numpy()),
+    "project_simplex": lambda z, p, t, s: project_simplex(z.numpy(), s.numpy()),
+    "sure_assign": lambda z, p, t, s: _sure.sure_assign(p.numpy(), s.numpy(), 0.3),
+    "correct_class_mass": lambda z, p, t, s: _ipal.correct_class_mass(
+        restrict(t.numpy(), s.numpy()), s.numpy()
     ),
 }
 

@@ -28,6 +28,7 @@ from sklearn_npll.annotators import (
     ChatPartialAnnotator,
     ConformalPartialAnnotator,
     EnsemblePartialAnnotator,
+    _shard_files,
     annotate_shard,
     annotate_shards,
     merge_shards,
@@ -289,13 +290,13 @@ class TestRestart:
         assert_same(merge_shards(folder), annotator.transform(dark))
 
     def test_interrupted_while_writing(self, annotator, folder, monkeypatch):
-        write = PartialLabels._write
+        write = _shard_files.write_labels
 
-        def interrupted(labels, file):
-            write(labels, file)
+        def interrupted(file, labels):
+            write(file, labels)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(PartialLabels, "_write", interrupted)
+        monkeypatch.setattr(_shard_files, "write_labels", interrupted)
         with pytest.raises(KeyboardInterrupt):
             annotate_shards(annotator, X, folder, shard_size=4)
         assert os.listdir(folder) == ["manifest.json"]

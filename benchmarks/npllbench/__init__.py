@@ -2,7 +2,8 @@
 
 from .base import SkipSuite, Suite, Task
 from .methods import Method, get_methods, register
-from .runner import read_rows, run_suite
+from .results import read_rows
+from .runner import run_suite
 from .suites import SUITES
 
 __all__ = [

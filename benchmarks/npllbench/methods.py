@@ -405,6 +405,7 @@ for _name, _params in {
     "MixUp of the paper": {"mixup_alpha": 4.0},
     "light MixUp": {"mixup_alpha": 0.5},
     "single network": {"co_labelling": "own", "deploy": "single"},
+    "unlabelled rows as often": {"unlabelled_sampling": "equal"},
     "two networks": {"co_labelling": "peer"},
     "average of one network": {"co_labelling": "average"},
     "no evidence": {"evidence_weight": 0.0},

@@ -6,9 +6,6 @@ forward with gradients, over all networks), so many passes per training row. Whe
 as many as the data decide, the epochs are corrected until the samples are within `TOLERANCE`.
 """
 
-import csv
-import json
-import os
 import platform
 import shlex
 import sys
@@ -21,38 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from .methods import get_methods, params_json, sample_settings, why_not
+from .results import Results
 
 TOLERANCE = 0.1
-COLUMNS = (
-    "suite",
-    "task",
-    "method",
-    "seed",
-    "track",
-    "status",
-    "accuracy",
-    "accuracy_single",
-    "train_accuracy",
-    "covering_rate",
-    "approximated_accuracy",
-    "val_accuracy",
-    "val_approximated_accuracy",
-    "coverage",
-    "mean_set_size",
-    "n_train",
-    "n_test",
-    "n_classes",
-    "epochs",
-    "gradient_samples",
-    "seconds_fit",
-    "noise_rate_used",
-    "params",
-    "error",
-    "session",
-)
-_TEXT = ("suite", "task", "method", "track", "status", "noise_rate_used", "params", "error")
-_INTEGER = ("seed", "n_train", "n_test", "n_classes", "epochs", "gradient_samples", "session")
-KEY = ("task", "method", "seed", "track")
 
 
 @dataclass(frozen=True)
@@ -68,91 +36,6 @@ class _Run:
     @property
     def key(self):
         return self.task, self.method.name, self.seed, self.track
-
-
-class Results:
-    """The rows of one suite in a CSV file, and beside them a JSON file on how they were made."""
-
-    def __init__(self, folder, name, settings):
-        self.path = Path(folder, f"{name}.csv")
-        self.info_path = self.path.with_suffix(".json")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        settings = json.loads(json.dumps(settings, default=str))
-        self.info = {"suite": name, "settings": settings, "sessions": []}
-        if self.info_path.exists():
-            self.info = json.loads(self.info_path.read_text())
-            if self.info["settings"] != settings:
-                raise ValueError(
-                    f"{self.path} holds runs made with {self.info['settings']}, now asked for is "
-                    f"{settings}: choose another output folder or remove the file"
-                )
-        self.rows = {tuple(row[k] for k in KEY): row for row in read_rows(self.path)}
-        self.session = None
-        self._mend()
-
-    def begin_session(self, environment):
-        """Record how the rows that follow are made, before the first of them."""
-        self.session = len(self.info["sessions"])
-        self.info["sessions"].append(environment)
-        temporary = self.info_path.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(self.info, indent=2) + "\n")
-        os.replace(temporary, self.info_path)
-
-    def append(self, row):
-        """Add a row and make sure that it is on disk."""
-        row = {"session": self.session, **row}
-        row = {name: row.get(name, "" if name in _TEXT else None) for name in COLUMNS}
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
-            file.flush()
-            os.fsync(file.fileno())
-        self.rows[tuple(row[k] for k in KEY)] = row
-        return row
-
-    def _mend(self):
-        """Cut off a row that an interruption left half written."""
-        if self.path.exists():
-            text = self.path.read_bytes()
-            if not text.endswith(b"\n"):
-                with self.path.open("r+b") as file:
-                    file.truncate(text.rfind(b"\n") + 1)
-                if not self.path.stat().st_size:
-                    self.path.unlink()
-
-
-def read_rows(path):
-    """Read the rows of a CSV file; of runs that were repeated the last.
-
-    Parameters
-    ----------
-    path : path-like
-        The file; a missing one has no rows.
-
-    Returns
-    -------
-    rows : list of dict
-        Numbers as int and float, empty cells as None (as "" in columns of text).
-    """
-    if not Path(path).exists():
-        return []
-    text = Path(path).read_text(encoding="utf-8")
-    rows = {}
-    for raw in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
-        row = {name: _parse(name, value) for name, value in raw.items()}
-        rows[tuple(row[k] for k in KEY)] = row
-    return list(rows.values())
-
-
-def _parse(name, value):
-    if name in _TEXT:
-        return value
-    if value == "":
-        return None
-    return int(value) if name in _INTEGER else float(value)
 
 
 def run_suite(
@@ -211,7 +94,7 @@ def run_suite(
     Returns
     -------
     rows : list of dict
-        All rows of the results, see `COLUMNS`.
+        All rows of the results, see `results.COLUMNS`.
 
     Raises
     ------
@@ -263,7 +146,7 @@ def run_suite(
         row = run_one(suite.name, run, task, schedule, passes, results.rows.values())
         clock.tick(results.append(row))
     if track == "tuned":
-        _choose(results, chosen, tasks, seeds, suite)
+        _choose(results, chosen, tasks, seeds)
     return list(results.rows.values())
 
 
@@ -434,7 +317,7 @@ def _agreement(estimator, method, labels):
     return rate, approximated_accuracy(proba, labels)
 
 
-def _choose(results, methods, tasks, seeds, suite):
+def _choose(results, methods, tasks, seeds):
     """Add the rows of the trials that the validation rows choose; of equal ones the first."""
     criteria = {
         "tuned-label-free": "val_approximated_accuracy",

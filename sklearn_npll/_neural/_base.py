@@ -1,11 +1,9 @@
 """What every classifier that trains networks shares, whatever its method."""
 
 import copy
-import inspect
 import os
-import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import field
 from numbers import Integral, Number, Real
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,28 +16,21 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .._compat import Interval, StrOptions, TagsMixin, fit_context, validate_data
+from .._compat import Interval, StrOptions, TagsMixin, fit_context
 from .._device import GENERATOR_LOCK
 from .._evidence import largest_columns
 from .._files import make_folder
-from .._images import (
-    check_collection,
-    check_not_empty,
-    is_image_data,
-    read_images,
-    release_pages,
-)
-from .._inputs import check_magnitude, check_problem, encode_target, forget_features
-from .._partial_labels import PartialLabels
+from .._inputs import check_problem, encode_target
 from .._scoring import ScoreMixin
-from .._streamed_images import open_images
 from ._blocks import join_blocks
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
+from ._deployment import DeploymentMixin
+from ._docs import learner
 from ._net import TrainingData
-from ._networks import DeployedNetwork, NetworkEnsemble, load_weights
+from ._networks import NetworkEnsemble, load_weights
 from ._processes import join_processes
+from ._samples import SamplesMixin, input_statistics
 from ._sparse_rows import SparseCandidates
-from ._views import FeatureViews, ImageViews
 
 # Parameters that do not change the result of a fit, so a checkpoint is valid without them.
 _NO_EFFECT = (
@@ -48,138 +39,12 @@ _NO_EFFECT = (
 # Parameters that may differ between the processes of a fit: what the main one writes, what it hands
 # to the others.
 _OF_ONE_PROCESS = ("verbose", "checkpoint_dir", "init", "random_state")
-MAX_IMAGE_SIZE = 64
-LARGEST_FEATURE = 1e30  # sums of more would leave single precision
-
-# What the docstrings of several classifiers say, by the name that stands for it there.
-_SHARED_TEXTS = {
-    "shared_parameters": """\
-module : str, nn.Module or callable, default="auto"
-        The network: "auto" (an MLP for features, a small strided ResNet for images of up to 64
-        pixels, timm's ResNet-18 above), "mlp", "resnet8", "resnet8_strided", "preact_resnet18" (the
-        Co-Reg paper's), "wrn_28_2", the name of any timm model, an `nn.Module` that is copied, or a
-        class or function called with those of ``n_features``, ``in_channels``, ``image_size`` and
-        ``n_classes`` that it accepts. A module of your own maps a batch to logits, and its last
-        `nn.Linear` has as many outputs as there are classes.
-    init : dict, str, path or None, default=None
-        State dict of the network, or a file with one, to start from.
-    max_epochs : int, default=50
-        Epochs, a warm-up included.
-    batch_size : int or "auto", default="auto"
-        Rows in a gradient step. "auto" is a sixteenth of the rows, from 8 to 256.
-    lr : float, default=0.01
-        Learning rate of the first epoch; it falls along a cosine to a thousandth.
-    momentum : float, default=0.9
-        Momentum of the stochastic gradient descent.
-    weight_decay : float, default=5e-4
-        L2 penalty.
-    image_size : tuple of int (height, width) or None, default=None
-        Size that images are resized to. By default the size they have; images of different sizes,
-        or larger than 64 pixels, become 64 x 64. An array of grey images is learned from in grey,
-        anything else in colour. Images that take more than 1 GiB then are not kept in memory but
-        read anew for each batch, and if their sizes differ this must be set; to keep them, pass
-        them as one array of uint8, which is used as it is.
-    flip : bool, default=True
-        Whether views of images may be mirrored. Turn it off for digits, letters and traffic signs.
-    cutout : int or "auto", default="auto"
-        Side in pixels of the square that strong views of images lose; "auto" is half the image.
-        Short trainings learn faster with less.
-    strong_operations : bool or "auto", default="auto"
-        Whether strong views of images get a random photometric or geometric operation besides the
-        cutout; "auto" for colour images only.
-    weak_noise, strong_noise : float, default=0.05, 0.15
-        Noise of the views of features, in standard deviations of each feature.
-    feature_dropout : float, default=0.1
-        Share of features that a strong view replaces by their mean.
-    weak_transform, strong_transform : callable or None, default=None
-        Views of your own: functions of a batch of float tensors, (n, channels, H, W) in [0, 1] or
-        (n, n_features). They must be picklable and draw from torch's random numbers.
-    early_stopping : {"covering_rate", "approximated_accuracy", "accuracy"} or None, default=None
-        Score that ends the training when it has not risen for `patience` epochs. The first two
-        need no labels but measure agreement with the annotator; "accuracy" is of the `eval_set`.
-    patience : int, default=10
-        Epochs without improvement, after a warm-up.
-    checkpoint_dir : str, path or None, default=None
-        Folder to save the training state in. A fit of the same data with the same parameters
-        continues from there, with the same result as without the interruption; a fit that differs
-        in anything that matters has a file of its own. `random_state` must be set, best to an int.
-        What callbacks remember is not saved. If a file cannot be written, or is damaged when it is
-        read, there is a warning and the training goes on without it.
-    checkpoint_every : int, default=5
-        Epochs between checkpoints.
-    warm_start : bool, default=False
-        Whether `fit` continues from the last fit up to `max_epochs`: the epochs already done count,
-        and the cosine of the learning rate spans the new `max_epochs`, as it would have from the
-        start. On other data of the same classes the networks go on and the rows begin anew. The
-        training state is kept in the estimator and its pickle.
-    callbacks : list of skorch.callbacks.Callback or None, default=None
-        Further callbacks. They are copied, so read what they found from `history_`, where
-        ``net.history.record`` in a callback writes to. One that raises a KeyboardInterrupt at an
-        epoch's end, as `skorch.callbacks.EarlyStopping` does, ends the training; at any other time
-        the interrupt leaves `fit`. What they monitor must be recorded in every epoch, as
-        ``eval_accuracy`` is; those that score batches, such as `EpochScoring`, find none here, and
-        an `LRScheduler` changes nothing, as each epoch sets the learning rate of its cosine.
-    device : str, default="auto"
-        "auto" (CUDA if present), "cpu", "cuda", "cuda:1", ...
-    precision : {"fp32", "bf16"}, default="fp32"
-        "bf16" runs forward passes in mixed precision.
-    accelerator : {"auto"} or None, default=None
-        "auto" trains in all the processes that ``torchrun`` or ``accelerate launch`` has started
-        on several GPUs or hosts, with the same result as one process: see :doc:`/scaling`. Needs
-        accelerate.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the networks, views and batches. The global generators are left alone, but that None
-        draws a seed from numpy's.
-    verbose : int, default=0
-        1 prints a line an epoch.""",
-    "shared_attributes": """\
-classes_ : ndarray of shape (n_classes,)
-        Names of the classes.
-    n_features_in_ : int
-        Number of features; only for features.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, if X has string column names.
-    net_ : skorch.NeuralNet
-        The trained net; ``net_.module_.networks`` are its networks.
-    n_iter_ : int
-        Number of epochs run.
-    transduction_ : ndarray of shape (n_samples,)
-        Most probable label of each training sample, by `label_distributions_`.""",
-    "rule_attributes": """\
-label_distributions_ : ndarray of shape (n_samples, n_classes)
-        Labels of the training samples as the method sees them after the last epoch.
-    history_ : list of dict
-        One row an epoch: ``epoch``, ``phase``, the mean losses, ``gradient_samples`` (rows passed
-        forward to train on), ``eval_accuracy`` (with an `eval_set`), the label-free score that
-        `early_stopping` watches, ``lr`` and ``seconds``.""",
-    "eta_parameter": """\
-eta : float in [0, 1) or None, default=None
-        Noise rate: the share of samples whose candidates miss the true label. None estimates it in
-        every epoch, by a mixture of two Gaussians on the losses of the last one.""",
-    "eta_attributes": """\
-noise_rate_ : float
-        Noise rate that the last epoch used.
-    noise_rate_source_ : {"oracle", "estimated"}
-        "oracle" if `eta` was given.""",
-}
-
-
-def learner(cls):
-    """Make an estimator of a class: its fields become parameters.
-
-    Names of `_SHARED_TEXTS` in braces in its docstring are replaced by the texts.
-    """
-    if cls.__doc__:
-        # Python 3.13 takes the indentation off docstrings, and Python 3.10 does not
-        doc = inspect.cleandoc(cls.__doc__)
-        for name, text in _SHARED_TEXTS.items():
-            doc = doc.replace(f"{{{name}}}", re.sub(r"(?m)^ {4}", "", text))
-        cls.__doc__ = doc
-    return dataclass(eq=False, repr=False, kw_only=True)(cls)
 
 
 @learner
-class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
+class NeuralClassifier(
+    TagsMixin, SamplesMixin, DeploymentMixin, ScoreMixin, ClassifierMixin, BaseEstimator
+):
     """Base of the classifiers that train networks.
 
     A subclass names its net and, if it has more than one network, their number.
@@ -477,7 +342,7 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = min(256, max(8, n // 16))
-        mean, scale, shape = _input_statistics(data)
+        mean, scale, shape = input_statistics(data)
         method = SimpleNamespace(**self._settings(training))
         net = self._net_class(
             NetworkEnsemble,
@@ -536,72 +401,6 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
         data = self._check_samples(X, reset=False)
         return data, encode_target(y, self.classes_, len(data), "eval_set")
 
-    # -- samples -------------------------------------------------------------------------------
-
-    def _check_samples(self, X, reset):
-        """Return float32 features (n, n_features) or images, uint8 (n, H, W, channels)."""
-        if isinstance(X, PartialLabels):
-            X = X.data
-        if X is None:
-            raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
-        check_collection(X)
-        check_not_empty(X)
-        is_image = is_image_data(X)
-        if not reset and is_image != (self.image_shape_ is not None):
-            kind = {True: "images", False: "features"}
-            raise ValueError(
-                f"this classifier was fitted on {kind[not is_image]} but X holds {kind[is_image]}"
-                " (images have shape (n, H, W) or (n, H, W, channels), or are a list)"
-            )
-        if not is_image:
-            if reset:
-                self.image_shape_ = None
-            features = validate_data(self, X, reset=reset, dtype=np.float32)
-            check_magnitude(features, LARGEST_FEATURE)
-            # Torch wants what it could write to, and no rows in reverse.
-            return np.require(features, requirements="CW")
-        if reset:
-            forget_features(self)
-            images = self._read_images(X)
-            self.image_shape_ = images.shape[1:]
-            return images
-        height, width, channels = self.image_shape_
-        return open_images(X, image_size=(height, width), channels=channels)
-
-    def _read_images(self, X):
-        """Read images to fit on, in their own size if it is small and common to all."""
-        if self.image_size is not None:
-            size = tuple(self.image_size)
-            if len(size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in size):
-                raise ValueError(f"image_size must be (height, width) in pixels; got {size}")
-            return open_images(X, image_size=size)
-        if max(read_images(X, [0], mode=None)[0].size) <= MAX_IMAGE_SIZE:
-            try:
-                return open_images(X)
-            except ValueError:  # sizes differ, or else the next line raises again
-                pass
-        return open_images(X, image_size=(MAX_IMAGE_SIZE, MAX_IMAGE_SIZE))
-
-    def _make_views(self, data, device):
-        transforms = {
-            "weak_transform": self.weak_transform,
-            "strong_transform": self.strong_transform,
-            "device": device,
-        }
-        if data.ndim == 2:
-            return FeatureViews(
-                data,
-                weak_noise=self.weak_noise,
-                strong_noise=self.strong_noise,
-                dropout=self.feature_dropout,
-                **transforms,
-            )
-        operations = self.strong_operations
-        if operations == "auto":
-            operations = data.shape[3] == 3
-        cutout = min(data.shape[1:3]) // 2 if self.cutout == "auto" else self.cutout
-        return ImageViews(data, flip=self.flip, cutout=cutout, operations=operations, **transforms)
-
     # -- prediction ----------------------------------------------------------------------------
 
     def predict_proba(self, X):
@@ -649,152 +448,8 @@ class NeuralClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimator):
 
         return join_blocks(len(data), blocks())
 
-    # -- deployment ----------------------------------------------------------------------------
-
-    def to_module(self):
-        """Return a plain module that maps inputs to class probabilities.
-
-        Returns
-        -------
-        nn.Module
-            In evaluation mode, on the CPU. Its input is a float tensor (n, n_features), or images
-            (n, channels, H, W) in [0, 1].
-        """
-        check_is_fitted(self, "net_")
-        n_networks = 1 if self._is_single() else self._n_networks
-        return DeployedNetwork(list(self.net_.module_.networks)[:n_networks]).cpu().eval()
-
     def _is_single(self):
         return False
 
-    def export_onnx(self, path):
-        """Write the module of `to_module` as an ONNX file with a free batch size.
-
-        Parameters
-        ----------
-        path : str or path
-            File to write.
-
-        Raises
-        ------
-        ImportError
-            If the packages onnx and onnxscript are not installed.
-        """
-        module = self.to_module()
-        if self.image_shape_ is None:
-            shape = (self.n_features_in_,)
-        else:
-            height, width, channels = self.image_shape_
-            shape = (channels, height, width)
-        try:
-            import onnx  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise ImportError("export_onnx needs `pip install onnx onnxscript`") from error
-        if "dynamic_shapes" in inspect.signature(torch.onnx.export).parameters:
-            options = {"dynamic_shapes": ({0: torch.export.Dim("n")},), "dynamo": True}
-        else:  # torch < 2.5
-            options = {"dynamic_axes": {"input": {0: "n"}, "probabilities": {0: "n"}}}
-        torch.onnx.export(
-            module,
-            (torch.zeros(2, *shape),),
-            str(path),
-            input_names=["input"],
-            output_names=["probabilities"],
-            verbose=False,
-            **options,
-        )
-
     def _tag_values(self):
         return {"non_deterministic": False, "input_tags.allow_nan": False}
-
-
-@learner
-class PairClassifier(NeuralClassifier):
-    """Base of the classifiers that train two networks.
-
-    Parameters
-    ----------
-    {shared_parameters}
-    deploy : {"ensemble", "single"}, default="ensemble"
-        Whether predictions come from both networks or from the first.
-    """
-
-    _parameter_constraints = {
-        **NeuralClassifier._parameter_constraints,
-        "deploy": [StrOptions({"ensemble", "single"})],
-    }
-    _n_networks = 2
-
-    deploy: str = "ensemble"
-
-    def _is_single(self):
-        if self.deploy not in ("ensemble", "single"):
-            raise ValueError(f"deploy must be 'ensemble' or 'single'; got {self.deploy!r}")
-        return self.deploy == "single"
-
-    def to_module(self, deploy=None):
-        """Return a plain module that maps inputs to class probabilities.
-
-        Parameters
-        ----------
-        deploy : {"ensemble", "single"}, default=None
-            Both networks or the first; by default what the parameter `deploy` says.
-
-        Returns
-        -------
-        nn.Module
-            In evaluation mode, on the CPU. Its input is a float tensor (n, n_features), or images
-            (n, channels, H, W) in [0, 1].
-        """
-        return NeuralClassifier.to_module(self._deployed(deploy))
-
-    def export_onnx(self, path, deploy=None):
-        """Write the module of `to_module` as an ONNX file with a free batch size.
-
-        Parameters
-        ----------
-        path : str or path
-            File to write.
-        deploy : {"ensemble", "single"}, default=None
-            As in `to_module`.
-
-        Raises
-        ------
-        ImportError
-            If the packages onnx and onnxscript are not installed.
-        """
-        NeuralClassifier.export_onnx(self._deployed(deploy), path)
-
-    def _deployed(self, deploy):
-        """Return this classifier with another `deploy`, sharing everything it has learnt."""
-        if deploy is None:
-            return self
-        other = copy.copy(self)
-        other.deploy = deploy
-        return other
-
-
-def _some_images(data):
-    """Return a thousand images or a few less, without the pages of a memory map between them."""
-    step = -(-len(data) // 1000)
-    parts = []
-    for start in range(0, len(data), 64 * step):
-        parts.append(np.array(data[start : start + 64 * step : step]))
-        release_pages(data)
-    return np.concatenate(parts)
-
-
-def _input_statistics(data):
-    """Return mean and scale of features or channels, and the shape of one input."""
-    if data.ndim == 2:
-        axes, shape, unit = 0, data.shape[1:], 1.0
-    else:
-        data = _some_images(data)
-        height, width, channels = data.shape[1:]
-        axes, shape, unit = (0, 1, 2), (channels, height, width), 255.0
-    # in float64, as a float32 sum over many pixels stops growing
-    mean, scale = (f(data, axis=axes, dtype=np.float64) / unit for f in (np.mean, np.std))
-    scale = np.where(scale > 1e-8, scale, 1.0)
-    form = (-1, *[1] * (len(shape) - 1))
-    return *(torch.from_numpy(v.reshape(form)).float() for v in (mean, scale)), tuple(shape)

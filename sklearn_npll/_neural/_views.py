@@ -168,11 +168,12 @@ def strong_operation(images, name):
 def random_strong_operation(images):
     """Apply one operation, drawn for each image, to a batch (n, channels, H, W) in [0, 1]."""
     choice = torch.randint(0, len(STRONG_OPERATIONS), (len(images),), device=images.device)
+    # one sort is cheaper than looking for the images of each operation
+    sizes = choice.bincount(minlength=len(STRONG_OPERATIONS)).tolist()
     result = torch.empty_like(images)
-    for i, name in enumerate(STRONG_OPERATIONS):
-        rows = (choice == i).nonzero()[:, 0]
+    for rows, name in zip(choice.argsort(stable=True).split(sizes), STRONG_OPERATIONS):
         if len(rows):
-            result[rows] = strong_operation(images[rows], name)
+            result.index_copy_(0, rows, strong_operation(images.index_select(0, rows), name))
     return result
 
 

@@ -15,7 +15,8 @@ from .._compat import TagsMixin, fit_context, validate_data
 from .._evidence import largest_columns
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
 from .._inputs import forget_features
-from .._partial_labels import PartialLabels, _take
+from .._partial_labels import PartialLabels, encode_labels
+from .._rows import length, take
 
 
 def only_rows(candidates, rows):
@@ -72,11 +73,6 @@ def trust_labels(candidates, codes):
     ones = sp.csr_array((np.ones(len(rows), dtype=bool), (rows, codes[rows])), candidates.shape)
     free = only_rows(candidates, codes < 0)
     return free + (ones if sp.issparse(candidates) else ones.toarray())  # of bool: or
-
-
-def encode_labels(X, classes, y, name):
-    """Translate labels, called by a name in errors, to indices of classes; -1 where unlabelled."""
-    return PartialLabels(X, classes, plan=len)._encode_labels(y, name)
 
 
 def looks_few_shot(y):
@@ -235,7 +231,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             Share of labelled rows predicted correctly. NaN, with a warning, if there are none.
         """
         X = self._check_X(X)
-        codes = encode_labels(X, self.classes_, y, "y")
+        codes = encode_labels(y, self.classes_, length(X, "X"))
         labelled = codes >= 0
         if not labelled.any():
             warnings.warn(
@@ -245,7 +241,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
             )
             return float("nan")
         if not labelled.all() and not self._is_transductive:  # asking may cost money
-            X, codes = _take(X, np.flatnonzero(labelled)), codes[labelled]
+            X, codes = take(X, np.flatnonzero(labelled)), codes[labelled]
         correct = largest_columns(self._plan()(X)["scores"]) == codes
         return float(correct[codes >= 0].mean())
 

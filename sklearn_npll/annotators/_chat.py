@@ -21,8 +21,10 @@ from .._images import (
     is_image_data,
     n_images,
 )
+from .._partial_labels import encode_labels
+from .._rows import length
 from ._answers import EmbeddingMatcher, index_names, parse_answer, vote_and_score
-from ._base import BasePartialAnnotator, encode_labels, trust_labels
+from ._base import BasePartialAnnotator, trust_labels
 from ._cache import AnswerCache
 from ._chat_backends import ChatBackend, ChatError, Settings, as_backend
 from ._questions import option_order, resolve_questions, write_prompt
@@ -237,7 +239,7 @@ class ChatPartialAnnotator(BasePartialAnnotator):
         backend = as_backend(self.backend)
         X = self._check_X(X, reset=True)
         trusted, name = self._trusted_labels(y, known_labels)
-        codes = None if trusted is None else encode_labels(X, classes, trusted, name)
+        codes = None if trusted is None else encode_labels(trusted, classes, length(X, "X"), name)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         # Equal numbers of any type are equal settings, so that a cache knows them.
         temperature = None if self.temperature is None else float(self.temperature)

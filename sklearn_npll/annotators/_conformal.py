@@ -7,9 +7,10 @@ import numpy as np
 from sklearn.base import clone
 
 from .._compat import HasMethods, Interval, StrOptions
-from .._partial_labels import _take
-from .._rules import _TOLERANCE
-from ._base import MetaPartialAnnotator, encode_labels, sets_where
+from .._partial_labels import encode_labels
+from .._rows import length, take
+from .._rules import TOLERANCE
+from ._base import MetaPartialAnnotator, sets_where
 from ._members import (
     abstained,
     check_answers,
@@ -97,7 +98,7 @@ def conformal_rank(n_samples, coverage):
     >>> conformal_rank(9, 0.9), conformal_rank(19, 0.9), conformal_rank(8, 0.9)
     (9, 18, 9)
     """
-    return int(np.ceil((n_samples + 1) * coverage - _TOLERANCE))
+    return int(np.ceil((n_samples + 1) * coverage - TOLERANCE))
 
 
 def min_calibration_size(coverage):
@@ -108,7 +109,7 @@ def min_calibration_size(coverage):
     >>> min_calibration_size(0.9), min_calibration_size(0.95), min_calibration_size(0.5)
     (9, 19, 1)
     """
-    return max(1, int(np.ceil(coverage / (1 - coverage) - _TOLERANCE)))
+    return max(1, int(np.ceil(coverage / (1 - coverage) - TOLERANCE)))
 
 
 def conformal_quantile(scores, coverage):
@@ -154,7 +155,7 @@ def conformal_sets(scores, quantiles):
     array([[1, 0, 0],
            [1, 0, 0]])
     """
-    candidates = scores <= np.asarray(quantiles) + _TOLERANCE
+    candidates = scores <= np.asarray(quantiles) + TOLERANCE
     best = scores.argmin(axis=1)
     candidates[np.arange(len(scores)), best] |= ~candidates.any(axis=1)
     return candidates
@@ -306,11 +307,11 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
             )
         fit_annotator(annotator, X)
         classes = check_classes(annotator, "annotator")
-        codes = encode_labels(X, classes, labels, name)
+        codes = encode_labels(labels, classes, length(X, "X"), name)
         known = np.flatnonzero(codes >= 0)
         self._check_calibration(codes[known], classes)
         ask_all = annotate or is_transductive(annotator)
-        answers = annotator.transform(X if ask_all else _take(X, known))
+        answers = annotator.transform(X if ask_all else take(X, known))
         answers = check_answers(answers, "annotator")
         proba = check_probabilities(answers, "annotator")
         proba = proba[known] if ask_all else proba

@@ -11,9 +11,11 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from .._compat import BaseComposition, HasMethods, Interval, StrOptions
+from .._partial_labels import encode_labels
+from .._rows import length
 from .._rules import candidates_from_scores, check_rule, check_rule_value
 from ._agreement import agreement_weights
-from ._base import MetaPartialAnnotator, encode_labels, only_rows, sets_where
+from ._base import MetaPartialAnnotator, only_rows, sets_where
 from ._members import (
     abstained,
     check_answers,
@@ -214,7 +216,11 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
         # All that can be wrong is found before anybody is asked.
         classes = _common_classes(fitted)
         check_rule_value(self.rule, self.rule_value, len(classes))
-        codes = None if known_labels is None else encode_labels(X, classes, known_labels, source)
+        codes = (
+            None
+            if known_labels is None
+            else encode_labels(known_labels, classes, length(X, "X"), source)
+        )
         answers = {}
         for (name, annotator), weight in zip(fitted.items(), weights):
             if by_agreement or (annotate and weight > 0):

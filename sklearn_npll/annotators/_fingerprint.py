@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from .._images import as_samples, fetch_samples, is_image_data, n_images, sample_key
-from .._partial_labels import _take
+from .._rows import take
 from ._base import BasePartialAnnotator
 from ._chat_backends import ChatBackend, FunctionChat, Settings
 from ._plan import PromptedModel
@@ -193,7 +193,7 @@ def samples_key(X):
     elif is_image_data(X):
         keys = map(sample_key, fetch_samples(as_samples(X), ends))
     else:
-        rows = np.asarray(_take(X, np.array(ends)))
+        rows = np.asarray(take(X, np.array(ends)))
         keys = [repr(rows.tolist()) if rows.dtype.hasobject else sample_key(rows)]
     digest = hashlib.blake2b(digest_size=16)
     for key in keys:

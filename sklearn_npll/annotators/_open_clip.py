@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import importlib
 import json
 import os
 import pickle
@@ -48,7 +49,7 @@ def load_open_clip(model, pretrained=None, *, device="auto", precision="fp32"):
         If the weights cannot be downloaded or do not fit the model.
     """
     try:
-        import open_clip  # noqa: F401
+        importlib.import_module("open_clip")
     except ImportError as error:
         raise ImportError(
             "VLMPartialAnnotator needs open_clip; run: pip install 'open_clip_torch>=3.0'."
@@ -166,7 +167,7 @@ class OpenClipEncoder:
 
         tokens = self.tokenizer(list(texts))
         encode = self.model.encode_text
-        tower = _causal_tower(self.model)
+        tower = causal_tower(self.model)
         if tower is not None:
             # No token sees a later one, so what follows the end of the longest prompt is idle.
             length = int(tokens.bool().any(dim=0).nonzero().max()) + 1
@@ -296,7 +297,7 @@ def _torch_files(name, pretrained):
     return [path for path in files if path.is_file() and path.suffix in (".bin", ".pth", ".pt")]
 
 
-def _causal_tower(model):
+def causal_tower(model):
     """Find the module that encodes text, if its prompts may be cut short."""
     tower = getattr(model, "text", model)
     pooling = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse as sp
 
 from .._images import is_image_data, n_images
-from .._partial_labels import _SPARSE_FROM
+from .._partial_labels import SPARSE_FROM_CLASSES
 from .._rules import BATCH_RULES, candidates_from_scores, largest_scores, union_candidates
 from ._agreement import agreement_weights
 from ._base import sets_where, trust_labels
@@ -211,7 +211,7 @@ class AnnotationPlan:
             block = self._apply_rule(votes[rows], scores[rows])
             if codes is not None:
                 block = trust_labels(block, codes[rows])
-            blocks.append(block if n_classes < _SPARSE_FROM else sp.csr_array(block))
+            blocks.append(block if n_classes < SPARSE_FROM_CLASSES else sp.csr_array(block))
         return _stack(blocks)
 
     def _apply_rule(self, votes, scores):

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse as sp
-from scipy.special import softmax, xlogy
+from scipy.special import softmax
 from sklearn.neighbors import NearestNeighbors
 
 from .._compat import Interval, validate_parameter_constraints
@@ -270,7 +270,8 @@ def transclip(
     """Expectation maximisation of Gaussians, near the zero-shot ones and smooth, TransCLIP [1]_.
 
     Each class is a Gaussian of the image embeddings, all with the same diagonal covariance. The
-    probabilities, means and variances in turn maximise `transclip_objective`.
+    probabilities, means and variances in turn maximise the sum of likelihood, agreement of
+    neighbours, closeness to the prior, and entropy.
 
     Parameters
     ----------
@@ -344,13 +345,6 @@ def gaussians(images, Z, means):
     squares = images**2
     variances = squares.sum(axis=0) + (sizes * means**2 - 2 * sums * means).sum(axis=0)
     return means, np.maximum(variances / len(images), _SMALLEST_VARIANCE)
-
-
-def transclip_objective(Z, means, variances, images, proba, affinity, prior_weight, temperature):
-    """What TransCLIP maximises: likelihood, agreement of neighbours and closeness to the prior."""
-    gain = log_likelihood(images, means, variances) / temperature + (affinity @ Z) / 2
-    gain += prior_weight * np.log(proba + _TINY)
-    return float((Z * gain).sum() - xlogy(Z, Z).sum())
 
 
 # -- InMaP -------------------------------------------------------------------------------------

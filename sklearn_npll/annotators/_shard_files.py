@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._files import atomic_write
+from .._partial_labels import write_labels
 from ._fingerprint import first_difference, samples_key
 
 MANIFEST = "manifest.json"  # of a folder
@@ -30,7 +31,7 @@ class Shard:
     def write(self, labels):
         """Write the labels of the rows, and the note, in one step."""
         with atomic_write(self.path) as file:
-            labels._write(file)
+            write_labels(file, labels)
             with zipfile.ZipFile(file, "a") as archive:
                 archive.writestr(_NOTE, json.dumps(self.note))
 

@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._compat import HasMethods, Interval, validate_parameter_constraints
 from .._images import ImageReadError, check_collection
 from .._messages import did_you_mean
-from .._partial_labels import PartialLabels, _length, _npz, _take
+from .._partial_labels import PartialLabels, npz_path
+from .._rows import length, take
 from .._rules import BATCH_RULES
 from ._chat_backends import ChatError
 from ._fingerprint import as_paths, describe, fingerprint, samples_key
@@ -147,7 +148,7 @@ def annotate_shards(
     open_folder(folder, manifest)
     identity = fingerprint(manifest["annotator"])
     shards = [
-        Shard.of(path, identity, _take(X, rows), manifest["drop"], rows)
+        Shard.of(path, identity, take(X, rows), manifest["drop"], rows)
         for path, rows in layout(folder, manifest)
     ]
     there = [shard for shard in shards if shard.path.exists()]
@@ -160,7 +161,7 @@ def annotate_shards(
         total=len(shards), initial=len(done), desc="Annotating", unit="shard", disable=not verbose
     ) as bar:
         _ShardParallel(n_jobs, bar)(
-            delayed(_annotate)(_Task(annotator, _take(X, shard.rows), shard)) for shard in todo
+            delayed(_annotate)(_Task(annotator, take(X, shard.rows), shard)) for shard in todo
         )
     return [shard.path for shard in shards]
 
@@ -228,7 +229,7 @@ def annotate_shard(annotator, X, path, *, drop=()):
     PartialLabels(n_samples=20, n_classes=10, mean_set_size=..., data=None)
     """
     n_samples = _check(annotator, X, drop, path=path)
-    path = Path(_npz(path)).expanduser()
+    path = Path(npz_path(path)).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     identity = fingerprint(describe(annotator))
     shard = Shard.of(path, identity, X, sorted(set(drop)), slice(0, n_samples))
@@ -291,7 +292,7 @@ def merge_shards(shards, X=None):
             f"{len(missing)} of {len(files)} shards are missing, first {missing[0]}; annotate again"
             " to make them."
         )
-    n_samples = None if X is None else _length(X, "X")
+    n_samples = None if X is None else length(X, "X")
     parts, stop = [], 0
     for path in files:
         note = read_note(path)
@@ -302,7 +303,7 @@ def merge_shards(shards, X=None):
             raise ValueError(f"{path} is not of the same annotator and drop as the other shards.")
         start, stop = stop, stop + note["n_samples"]
         if X is not None and (
-            stop > n_samples or samples_key(_take(X, slice(start, stop))) != note["samples"]
+            stop > n_samples or samples_key(take(X, slice(start, stop))) != note["samples"]
         ):
             raise ValueError(
                 f"X[{start}:{stop}] are not the samples that {path.name} has labels of."
@@ -368,7 +369,7 @@ def _check(annotator, X, drop, **options):
     if isinstance(X, PartialLabels):
         raise ValueError("X is a PartialLabels, whose samples are annotated already; pass its data")
     check_collection(X)
-    n_samples = _length(X, "X")
+    n_samples = length(X, "X")
     if n_samples == 0:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
     return n_samples

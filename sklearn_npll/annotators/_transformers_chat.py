@@ -1,5 +1,6 @@
 """Chat models that run in this process, through Hugging Face transformers."""
 
+import importlib
 import json
 import os
 from functools import lru_cache
@@ -120,7 +121,7 @@ class TransformersChat(ChatBackend):
 
     def _load(self):
         try:
-            import transformers  # noqa: F401
+            importlib.import_module("transformers")
         except ImportError as error:
             raise ImportError(
                 "TransformersChat needs transformers; run: pip install 'sklearn-npll[chat]'."

@@ -8,8 +8,10 @@ import numpy as np
 
 from .._compat import Interval, StrOptions
 from .._images import is_image_data
+from .._partial_labels import encode_labels
+from .._rows import length
 from .._rules import check_rule_value
-from ._base import BasePartialAnnotator, encode_labels
+from ._base import BasePartialAnnotator
 from ._open_clip import SHIPPED_MODEL
 from ._plan import AnnotationPlan, PromptedModel
 from ._refinement import REFINEMENTS, check_refinement
@@ -342,7 +344,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         check_rule_value(self.rule, self.rule_value, len(labels))
         X = self._check_X(X, reset=True)
         trusted, name = self._trusted_labels(y, known_labels)
-        codes = None if trusted is None else encode_labels(X, classes, trusted, name)
+        codes = None if trusted is None else encode_labels(trusted, classes, length(X, "X"), name)
         prompted = PromptedModel(
             vlm=self.vlm,
             model=self.model,

@@ -2,13 +2,8 @@
 
 from ._adapters import PseudoLabelClassifier
 from ._aggregation import AnnotatorClassifier, DawidSkeneClassifier, LabelModelClassifier
-from ._classic import (
-    CLPLClassifier,
-    IPALClassifier,
-    PLKNeighborsClassifier,
-    PLSVMClassifier,
-    SUREClassifier,
-)
+from ._clpl import CLPLClassifier
+from ._ipal import IPALClassifier
 from ._neighbours import PALSClassifier
 from ._noisy_label import (
     CEClassifier,
@@ -19,17 +14,19 @@ from ._noisy_label import (
     GCEClassifier,
     SCEClassifier,
 )
+from ._noisy_partial_label import FREDISClassifier, POPClassifier
 from ._partial_label import (
     ABSClassifier,
     CAVLClassifier,
     CCClassifier,
     CRDPLLClassifier,
-    FREDISClassifier,
     LWSClassifier,
-    POPClassifier,
     PRODENClassifier,
 )
+from ._pl_knn import PLKNeighborsClassifier
+from ._pl_svm import PLSVMClassifier
 from ._prototype import ALIMClassifier, PiCOClassifier, PiCOPlusClassifier
+from ._sure import SUREClassifier
 
 __all__ = [
     "ABSClassifier",

@@ -5,14 +5,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._candidate_rows import fit_on_candidates
+from .._candidate_rows import estimator_has_predict_proba, fit_on_candidates
 from .._compat import HasMethods, StrOptions, fit_context
+from .._distributions import restrict
 from .._evidence import annotator_shares, as_dense
 from .._inputs import check_features, check_problem
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from ._aggregation import best_labels
-from ._classic import restrict
 
 
 def unanimous_labels(candidates):
@@ -45,11 +45,6 @@ def soft_labels(labels):
     candidates = labels.toarray()
     shares = annotator_shares(labels.scores, labels.votes, labels.shape[1])
     return restrict(candidates if shares is None else shares, candidates)
-
-
-def estimator_has_predict_proba(self):
-    """Tell whether a meta-estimator's estimator predicts probabilities."""
-    return hasattr(getattr(self, "estimator_", self.estimator), "predict_proba")
 
 
 class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstimator):

@@ -2,7 +2,8 @@
 
 import torch
 
-from .._neural._net import ContrastiveNet, EpochNet, even_chunks
+from .._neural._contrastive import ContrastiveNet
+from .._neural._net import EpochNet, even_chunks
 from ..coreg._division import rescale_candidates
 from ..metrics import approximated_accuracy, covering_rate
 from ._rules import estimate_noise_rate, uniform_confidence

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from .._compat import Interval
 from .._evidence import annotator_shares
 from .._inputs import NOTHING_TO_LEARN, check_problem
-from .._neural._base import NeuralClassifier, PairClassifier, learner
+from .._neural._base import NeuralClassifier
+from .._neural._docs import learner
+from .._neural._pair import PairClassifier
 from .._partial_labels import PartialLabels
 from ..coreg._losses import soft_cross_entropy
 from ..coreg._net import CoRegNet
@@ -343,6 +345,7 @@ class DivideMixClassifier(SingleLabelMixin, PairClassifier):
         "co_labelling": "peer",
         "n_mixed_views": 2,
         "use_unlabelled": True,
+        "unlabelled_sampling": "equal",
         "unlabelled_loss": "release",
         "prototype_weight": 0.0,
         "contrastive": "none",

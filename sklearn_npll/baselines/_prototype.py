@@ -6,7 +6,8 @@ import torch
 from torch.nn.functional import one_hot
 
 from .._compat import Interval, StrOptions
-from .._neural._base import NeuralClassifier, learner
+from .._neural._base import NeuralClassifier
+from .._neural._docs import learner
 from .._neural._net import mix_up
 from ..coreg._division import rescale_candidates, update_prototypes
 from ..coreg._losses import (

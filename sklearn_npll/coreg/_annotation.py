@@ -150,10 +150,14 @@ def resolve_prior(prior, shares, candidates):
     if isinstance(prior, str):
         if prior == "estimated":
             return prior
-        if prior == "candidates" or shares is None:
+        of_sets = prior == "candidates" or shares is None
+        if of_sets:
             shares = candidate_shares(candidates)
-        even = prior == "adaptive" and effective_classes(shares) >= BALANCED * n_classes
-        prior = np.ones(n_classes) if even or prior == "uniform" else shares
+        if prior == "adaptive" and effective_classes(shares) < BALANCED * n_classes:
+            # what the annotator prefers repeats its bias; wrong classes of the sets even theirs out
+            prior = shares if of_sets else np.sqrt(shares)
+        else:
+            prior = np.ones(n_classes) if prior in ("adaptive", "uniform") else shares
     elif prior is None:
         return None
     prior = np.asarray(prior, dtype=np.float32)

@@ -7,7 +7,8 @@ import torch
 
 from .._compat import HasMethods, Interval, StrOptions
 from .._inputs import check_problem
-from .._neural._base import PairClassifier, learner
+from .._neural._docs import learner
+from .._neural._pair import PairClassifier
 from .._neural._sparse_rows import map_rows
 from ._annotation import annotator_labels, resolve_prior
 from ._division import annotator_evidence, detected_clean_probability
@@ -19,6 +20,7 @@ VARIANTS = {
         "prior": "uniform",
         "warm_up_target": "candidates",
         "n_mixed_views": 2,
+        "unlabelled_sampling": "equal",
         "temperature": 0.5,
         "contrastive": "noise_tolerant",
         "co_labelling": "peer",
@@ -29,6 +31,7 @@ VARIANTS = {
         "prior": "adaptive",
         "warm_up_target": "scores",
         "n_mixed_views": 1,
+        "unlabelled_sampling": "once",
         "temperature": 1.0,
         "contrastive": "none",
         "co_labelling": "peer",
@@ -74,9 +77,9 @@ shape (n_classes,) or None, default="auto"
         shares, wrong for imbalanced classes. "candidates": the mean of the candidate sets with
         equal weight in each. "annotator": the mean of the annotator's scores or votes. "adaptive":
         "uniform" if the annotator, or else the sets, name the classes about equally often,
-        otherwise "annotator", or else "candidates". "estimated": the mean of the predictions
-        restricted to the candidates. None: no alignment. "auto" is "uniform" in the paper's
-        variant, "adaptive" in the robust one.
+        otherwise the square root of "annotator", normalised, or else "candidates". "estimated":
+        the mean of the predictions restricted to the candidates. None: no alignment. "auto" is
+        "uniform" in the paper's variant, "adaptive" in the robust one.
     loss_window : int, default=5
         Epochs over which division losses (and the mean prediction of the alignment) are averaged;
         1 as the paper writes it.
@@ -113,6 +116,11 @@ shape (n_classes,) or None, default="auto"
         in the robust one.
     use_unlabelled : bool, default=True
         Whether samples outside the partial split are trained on, without their candidates.
+    unlabelled_sampling : {"auto", "equal", "once"}, default="auto"
+        Rows outside the partial split in a step. "equal": as many as of the partial split, so that
+        they are gone through again and again where they are few. "once": so many that each comes
+        once an epoch, at most as many. "auto" is "equal" in the paper's variant, "once" in the
+        robust one.
     unlabelled_loss : {"release", "paper"}, default="release"
         Squared error of Eq. 8: its mean over classes, ramped up over 16 epochs, as the authors
         released it; or its sum over classes, as the paper writes it.
@@ -207,7 +215,8 @@ shape (n_classes,) or None, default="auto"
     Notes
     -----
     The paper trains 100 to 800 epochs with batches of 256 and a cutout of 16 of 28 or 32 pixels.
-    `batch_size` counts the rows of each split.
+    `batch_size` counts the rows of the partial split; `unlabelled_sampling` tells how many others
+    come with them.
 
     The networks standardise their inputs by themselves.
 
@@ -280,6 +289,7 @@ shape (n_classes,) or None, default="auto"
         "n_mixed_views": [Interval(Integral, 1, 2, closed="both"), StrOptions({"auto"})],
         "temperature": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "use_unlabelled": ["boolean"],
+        "unlabelled_sampling": [StrOptions({"auto", "equal", "once"})],
         "unlabelled_loss": [StrOptions({"release", "paper"})],
         "unlabelled_weight": [Interval(Real, 0, None, closed="left")],
         "mixup_alpha": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"}), None],
@@ -324,6 +334,7 @@ shape (n_classes,) or None, default="auto"
     n_mixed_views: object = "auto"
     temperature: object = "auto"
     use_unlabelled: bool = True
+    unlabelled_sampling: str = "auto"
     unlabelled_loss: str = "release"
     unlabelled_weight: float = 1.0
     mixup_alpha: object = "auto"

@@ -10,12 +10,12 @@ from sklearn.utils import assert_all_finite, check_random_state
 
 from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, Interval
+from .._distributions import restrict
 from .._evidence import annotator_shares, as_dense
 from .._images import check_collection, check_not_empty, is_image_data, n_images
 from .._inputs import Problem, check_features, forget_features
 from .._partial_labels import PartialLabels
 from ..annotators._members import needs_labels
-from ..baselines._classic import restrict
 from ._base import BaseNoiseDetector, align_classes, check_among
 from ._rules import (
     LossMixture,

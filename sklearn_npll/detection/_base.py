@@ -20,7 +20,8 @@ from .._inputs import (
     is_unlabelled,
 )
 from .._messages import did_you_mean
-from .._partial_labels import PartialLabels, _take
+from .._partial_labels import PartialLabels
+from .._rows import take
 from ._rules import candidate_mass
 
 
@@ -297,7 +298,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         """
         self.fit(X, y)
         rows = np.flatnonzero(self.clean_mask_)
-        return _take(X, rows), _take(y.tocsr() if sp.issparse(y) else y, rows)
+        return take(X, rows), take(y.tocsr() if sp.issparse(y) else y, rows)
 
     @abstractmethod
     def _fit_scores(self, problem):

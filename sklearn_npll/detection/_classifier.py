@@ -9,13 +9,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from .._candidate_rows import weight_name
+from .._candidate_rows import estimator_has_predict_proba, weight_name
 from .._compat import HasMethods, Interval, StrOptions, fit_context
 from .._images import check_collection, check_not_empty, is_image_data
 from .._inputs import check_features, check_problem, forget_features
-from .._partial_labels import PartialLabels, _take
+from .._partial_labels import PartialLabels
+from .._rows import take
 from .._scoring import ScoreMixin
-from ..baselines._adapters import estimator_has_predict_proba
 from ._base import check_among
 from ._rules import add_best, best_candidate
 
@@ -155,7 +155,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
             raise ValueError("the detector believes no row, so there is nothing to learn from")
         weights = {} if name is None else {name: score[rows]}
         labels = self._labels(problem, codes, rows)
-        self.estimator_ = clone(self.estimator).fit(_take(data, rows), labels, **weights)
+        self.estimator_ = clone(self.estimator).fit(take(data, rows), labels, **weights)
         return self
 
     def predict(self, X):
@@ -214,7 +214,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         codes, labelled = candidates.argmax(axis=1), ~candidates.all(axis=1)
         several = labelled & (candidates.sum(axis=1) > 1)
         if several.any():
-            samples = _take(problem.labels(problem.data), np.flatnonzero(several))
+            samples = take(problem.labels(problem.data), np.flatnonzero(several))
             proba = self.detector_.predict_proba(samples)
             codes[several] = best_candidate(proba, candidates[several])
         return np.where(labelled, codes, -1)
@@ -238,5 +238,5 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         """Labels of the kept rows, in the form that the estimator learns from."""
         # -1 cannot be a class of PartialLabels, and as a class it has single labels beside it
         if accepts_candidates(self.estimator) and -1 not in self.classes_.tolist():
-            return _take(problem.labels(None), rows)
+            return take(problem.labels(None), rows)
         return self.classes_[codes[rows]]

@@ -179,8 +179,10 @@ class DeFTDetector(BaseNoiseDetector):
     ----------
     .. [1] T. Wei, H.-T. Li, C.-S. Li, J.-X. Shi, Y.-F. Li, M.-L. Zhang, "Vision-Language Models are
        Strong Noisy Label Detectors", NeurIPS 2024.
-    .. [2] M. Jia et al., "Visual Prompt Tuning", ECCV 2022.
-    .. [3] E. Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
+    .. [2] M. Jia et al.,
+       "Visual Prompt Tuning", ECCV 2022.
+    .. [3] E. Hu et al.,
+       "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from ..annotators._open_clip import OpenClipEncoder, _causal_tower
+from ..annotators._open_clip import OpenClipEncoder, causal_tower
 
 # Prompts whose activations are kept for one backward pass; of more, they are computed again.
 _PROMPTS_AT_ONCE = 256
@@ -26,7 +26,7 @@ def check_encoder(encoder, backend):
             f'backend="{backend}" learns prompts through the text tower of an open_clip model, but'
             ' the annotator has a vlm of its own; use backend="feature"'
         )
-    if _causal_tower(encoder.model) is None:
+    if causal_tower(encoder.model) is None:
         raise ValueError(
             f'backend="{backend}" learns prompts through a causal text tower that is read at the'
             f" end token, as CLIP's is; {type(encoder.model).__name__} with this text tower, such"
@@ -140,7 +140,7 @@ class PromptTower(nn.Module):
         owner = torch.repeat_interleave(torch.tensor([len(own) for own in names]))
         self.register_buffer("tokens", tokens)
         self.register_buffer("membership", F.one_hot(owner, len(names)).T.float())
-        tower = frozen_copy(_causal_tower(encoder.model))
+        tower = frozen_copy(causal_tower(encoder.model))
         tower._modules.pop("visual", None)  # a plain CLIP is its own text tower
         tower.token_embedding = ContextEmbedding(tower.token_embedding, n_ctx, generator)
         # No token sees a later one, so what follows the end of the longest prompt is idle.

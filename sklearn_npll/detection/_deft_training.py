@@ -213,14 +213,10 @@ def train(
             for part, batch in zip(parts, samples.batches(parts)):
                 sets = torch.from_numpy(candidates[part])
                 others = complement_weights(sets, complement, generator)
-                positive, negative = model(batch)
-                sets, others = sets.to(positive.device), others.to(positive.device)
-                margin = prompt_margin(positive, negative)
-                selected = torch.from_numpy(known[part] | warming_up).to(positive.device)
-                selected = selected | select_clean(margin.detach(), sets, rule, threshold)
-                target = target_weights(positive, sets, selected, relabel)
-                loss_dp = dual_prompt_loss(margin, target, others)
-                loss_sim = similarity_loss(positive, sets, selected)
+                believed = torch.from_numpy(known[part] | warming_up)
+                loss_dp, loss_sim, selected = _losses(
+                    *model(batch), sets, others, believed, rule, threshold, relabel
+                )
                 optimizer.zero_grad()
                 (loss_dp + loss_sim).backward()
                 optimizer.step()
@@ -247,6 +243,19 @@ def train(
             bar.set_postfix(selected=f"{share:.1%}")
             schedule.step()
     return history
+
+
+def _losses(positive, negative, sets, others, believed, rule, threshold, relabel):
+    """The two losses of a batch, and its rows that count as clean."""
+    sets, others, believed = (part.to(positive.device) for part in (sets, others, believed))
+    margin = prompt_margin(positive, negative)
+    selected = believed | select_clean(margin.detach(), sets, rule, threshold)
+    target = target_weights(positive, sets, selected, relabel)
+    return (
+        dual_prompt_loss(margin, target, others),
+        similarity_loss(positive, sets, selected),
+        selected,
+    )
 
 
 @torch.no_grad()

@@ -8,9 +8,9 @@ from sklearn.utils import check_random_state
 
 from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, Interval, StrOptions
+from .._distributions import restrict
 from .._inputs import check_features
 from .._messages import name_rows
-from ..baselines._classic import restrict
 from ._base import BaseNoiseDetector
 from ._rules import (
     LossMixture,

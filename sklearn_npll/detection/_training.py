@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from .._candidate_rows import fit_on_candidates
-from ..baselines._classic import restrict
+from .._distributions import restrict
 
 
 def default_estimator():

@@ -1,0 +1,170 @@
+"""What the parts of partial labels must be."""
+
+import numpy as np
+from scipy import sparse as sp
+
+from .._messages import name_rows
+
+# From this many classes on, candidates are stored as CSR: a few indices a row instead of C bytes.
+SPARSE_FROM_CLASSES = 64
+
+
+def check_class_names(classes):
+    classes = np.asarray(classes)
+    if classes.dtype.kind == "O":
+        classes = np.array(classes.tolist())
+    if classes.ndim != 1 or not len(classes) or classes.dtype.kind not in "USiufb":
+        raise ValueError(
+            "classes must be a list of names or numbers, one for each column; got dtype"
+            f" {classes.dtype} and shape {classes.shape}."
+        )
+    names, counts = np.unique(classes, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"class {names[counts > 1].tolist()[0]!r} is given more than once.")
+    if -1 in classes.tolist() or "-1" in classes.tolist():
+        raise ValueError("-1 cannot be a class; it stands for an unlabelled row.")
+    return classes
+
+
+def default_classes(classes, candidates):
+    return np.arange(candidates.shape[1]) if classes is None else classes
+
+
+def as_matrix(candidates):
+    try:
+        matrix = np.asarray(candidates)
+    except ValueError:  # a ragged list
+        matrix = np.empty(0)
+    if matrix.ndim != 2:
+        raise ValueError(
+            "candidates must be a matrix of shape (n_samples, n_classes) of zeros and ones. For a"
+            " list of sets of class names use PartialLabels.from_sets (or scikit-learn's"
+            " MultiLabelBinarizer)."
+        )
+    return matrix
+
+
+def _check_candidates(candidates, shape):
+    """Validated candidates: dense for few classes, CSR for many; bool in both cases."""
+    if sp.issparse(candidates):
+        candidates = sp.csr_array(candidates, copy=True)  # cleaned below, in place
+    else:
+        candidates = as_matrix(candidates)
+    check_shape(candidates, "candidates", shape)
+    if candidates.dtype != bool:
+        values = candidates.data if sp.issparse(candidates) else candidates
+        wrong = (values != 0) & (values != 1)
+        if wrong.any():
+            if sp.issparse(candidates):
+                position = np.argmax(wrong)
+                row = np.searchsorted(candidates.indptr, position, side="right") - 1
+                value = values[position]
+            else:
+                row, column = np.argwhere(wrong)[0]
+                value = values[row, column]
+            raise ValueError(
+                f"candidates has the value {value} in row {row}; each must be 0 or 1. For"
+                " probabilities use PartialLabels.from_scores, which applies a candidate rule."
+            )
+    sparse = shape[1] >= SPARSE_FROM_CLASSES
+    if sp.issparse(candidates):
+        candidates = candidates.astype(bool, copy=False)
+        candidates.sum_duplicates()
+        candidates.eliminate_zeros()
+        candidates = candidates if sparse else candidates.toarray()
+    else:
+        candidates = candidates.astype(bool, copy=False)
+        candidates = sp.csr_array(candidates) if sparse else candidates
+    empty = row_sizes(candidates) == 0
+    if empty.any():
+        raise ValueError(
+            f"{name_rows(empty)} of candidates have no candidate class. Every sample needs at least"
+            " one; if nothing is known of its label, make all classes candidates."
+        )
+    return candidates
+
+
+def _check_scores(scores, shape):
+    """Validated scores of float32: a CSR array without zeros if they are sparse, else dense."""
+    if not sp.issparse(scores):
+        scores = np.asarray(scores, dtype=np.float32)
+        check_shape(scores, "scores", shape)
+        # not entry by entry, which would take a second matrix
+        wrong = ~(np.isfinite(scores.min(axis=1)) & np.isfinite(scores.max(axis=1)))
+    else:
+        scores = sp.csr_array(scores, dtype=np.float32, copy=True)  # cleaned below, in place
+        check_shape(scores, "scores", shape)
+        scores.sum_duplicates()
+        scores.eliminate_zeros()
+        rows = np.repeat(np.arange(shape[0]), np.diff(scores.indptr))
+        wrong = np.bincount(rows[~np.isfinite(scores.data)], minlength=shape[0]) > 0
+        negative = np.flatnonzero(scores.data < 0)
+        if len(negative):
+            raise ValueError(
+                f"scores has the value {scores.data[negative[0]]:.3g} in row {rows[negative[0]]}."
+                " Sparse scores must not be negative, as classes that are not stored have the score"
+                " 0; use probabilities."
+            )
+    if wrong.any():
+        raise ValueError(f"scores contain NaN or infinity in {name_rows(wrong)}.")
+    return scores
+
+
+def _check_votes(votes, shape):
+    """Validated votes of the smallest integer type."""
+    n_samples, n_classes = shape
+    votes = np.asarray(votes)
+    check_shape(votes, "votes", (n_samples, votes.shape[-1] if votes.ndim else 0))
+    if votes.size and not -1 <= votes.min() <= votes.max() < n_classes:
+        raise ValueError(
+            f"votes go from {votes.min()} to {votes.max()}; a vote is the index of a class, 0 to"
+            f" {n_classes - 1}, or -1."
+        )
+    return votes.astype(np.min_scalar_type(-n_classes), copy=False)
+
+
+def _check_known(known, candidates):
+    """Validated mask of rows, which have one candidate each."""
+    known = np.asarray(known, dtype=bool)
+    check_shape(known, "known", candidates.shape[:1])
+    wrong = known & (row_sizes(candidates) != 1)
+    if wrong.any():
+        raise ValueError(f"{name_rows(wrong)} known by a human must have exactly one candidate.")
+    return known
+
+
+def check_parts(shape, candidates, scores=None, votes=None, known=None):
+    """Return candidates, scores, votes and known rows as they are stored.
+
+    Parameters
+    ----------
+    shape : tuple of int (n_samples, n_classes)
+    candidates, scores, votes, known
+        As in `PartialLabels`.
+
+    Returns
+    -------
+    candidates, scores, votes, known
+
+    Raises
+    ------
+    ValueError
+        If a row has no candidate, a shape is wrong, or a value out of range.
+    """
+    candidates = _check_candidates(candidates, shape)
+    return (
+        candidates,
+        None if scores is None else _check_scores(scores, shape),
+        None if votes is None else _check_votes(votes, shape),
+        None if known is None else _check_known(known, candidates),
+    )
+
+
+def check_shape(array, name, shape):
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
+
+
+def row_sizes(candidates):
+    """Number of candidates in each row of a dense or clean CSR matrix."""
+    return np.diff(candidates.indptr) if sp.issparse(candidates) else candidates.sum(axis=1)

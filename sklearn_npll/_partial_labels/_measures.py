@@ -1,0 +1,241 @@
+"""Figures on candidates and votes, alone or beside true labels."""
+
+import numbers
+import warnings
+
+import numpy as np
+from scipy import sparse as sp
+from sklearn.exceptions import UndefinedMetricWarning
+
+from .._evidence import pair_agreement
+from .._messages import did_you_mean
+from ._checks import row_sizes
+
+
+def encode_labels(y, classes, n_samples, name="y"):
+    """Translate class names to indices of classes.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Name of a class for each sample; -1 where it is unlabelled.
+    classes : ndarray of shape (n_classes,)
+    n_samples : int
+    name : str, default="y"
+        What the labels are called in errors.
+
+    Returns
+    -------
+    ndarray of int of shape (n_samples,)
+        Indices of the classes; -1 where unlabelled.
+
+    Raises
+    ------
+    ValueError
+        If y has the wrong length or contains a name that is not a class.
+    """
+    y = np.asarray(y)
+    if y.shape != (n_samples,):
+        raise ValueError(
+            f"{name} has shape {y.shape}; it must hold one class for each of {n_samples} samples."
+        )
+    codes = {-1: -1, "-1": -1, **{name: i for i, name in enumerate(classes.tolist())}}
+    encoded = np.fromiter((codes.get(name, -2) for name in y.tolist()), np.int64, len(y))
+    if (encoded == -2).any():
+        row = np.argmin(encoded)
+        hint = did_you_mean(y[row], classes)
+        if classes.dtype.kind == "U" and isinstance(y[row], numbers.Integral):
+            hint = " The classes are names: if "
+            hint += f"{name} holds their indices, pass classes[{name}]."
+        raise ValueError(
+            f"{name}[{row}] is {y[row : row + 1].tolist()[0]!r}, which is not a class.{hint}"
+        )
+    return encoded
+
+
+class MeasuresMixin:
+    """Gives an array of candidates its figures."""
+
+    @property
+    def set_sizes(self):
+        """ndarray of int of shape (n_samples,): Number of candidates of each sample."""
+        return row_sizes(self.candidates)
+
+    @property
+    def mean_set_size(self):
+        """float: Mean number of candidates."""
+        return _mean(self.set_sizes)
+
+    @property
+    def agreement(self):
+        """float or None: Mean share of pairs of prompts that chose the same class.
+
+        Prompts that abstained are left out, and so are samples with fewer than two votes. None if
+        there are no such pairs at all.
+        """
+        shares = None if self.votes is None else pair_agreement(self.votes)
+        if shares is None or np.isnan(shares).all():
+            return None
+        return float(np.nanmean(shares))
+
+    def encode_labels(self, y):
+        """Translate class names to the indices of their columns.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+            Name of a class for each sample; -1 where it is unlabelled.
+
+        Returns
+        -------
+        codes : ndarray of int of shape (n_samples,)
+            Indices of the classes; -1 where unlabelled.
+
+        Raises
+        ------
+        ValueError
+            If y has the wrong length or contains a name that is not a class.
+
+        Examples
+        --------
+        >>> from sklearn_npll import PartialLabels
+        >>> labels = PartialLabels.from_candidates([[1, 0], [1, 1]], classes=["cat", "dog"])
+        >>> labels.encode_labels(["dog", -1])
+        array([ 1, -1])
+        """
+        return encode_labels(y, self.classes, len(self))
+
+    def contains(self, y):
+        """Tell which samples have a given label among their candidates.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+            Name of a class for each sample; -1 where it is unlabelled.
+
+        Returns
+        -------
+        contained : ndarray of bool of shape (n_samples,)
+            Whether the label is a candidate; False where unlabelled.
+
+        Raises
+        ------
+        ValueError
+            If y has the wrong length or contains a name that is not a class.
+
+        Examples
+        --------
+        >>> from sklearn_npll import PartialLabels
+        >>> labels = PartialLabels.from_candidates([[1, 0], [1, 1]], classes=["cat", "dog"])
+        >>> labels.contains(["dog", "dog"])
+        array([False,  True])
+        """
+        codes = self.encode_labels(y)
+        rows = np.flatnonzero(codes >= 0)
+        if sp.issparse(self.candidates):
+            wanted = sp.csr_array((np.ones(len(rows), bool), (rows, codes[rows])), self.shape)
+            return row_sizes(self.candidates.multiply(wanted).tocsr()) > 0
+        contained = np.zeros(len(self), dtype=bool)
+        contained[rows] = self.candidates[rows, codes[rows]]
+        return contained
+
+    def coverage(self, y):
+        """Return the share of labelled samples whose label is a candidate.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+            True class of each sample; -1 where it is unlabelled.
+
+        Returns
+        -------
+        coverage : float
+            The share, in [0, 1]; one minus it is the noise rate eta. NaN, with a warning, if no
+            sample is labelled.
+
+        Raises
+        ------
+        ValueError
+            If y has the wrong length or contains a name that is not a class.
+
+        Examples
+        --------
+        >>> from sklearn_npll import PartialLabels
+        >>> labels = PartialLabels.from_candidates([[1, 0], [1, 1]], classes=["cat", "dog"])
+        >>> labels.coverage(["dog", "dog"])
+        0.5
+        """
+        labelled = self.encode_labels(y) >= 0
+        if not labelled.any():
+            warnings.warn(
+                "No sample in y is labelled, so coverage is NaN.",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
+            return float("nan")
+        return float(self.contains(y)[labelled].mean())
+
+    def summary(self, y=None):
+        """Describe the candidates in a few figures.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,), default=None
+            True class of each sample, where known; -1 where it is unlabelled.
+
+        Returns
+        -------
+        summary : dict
+            Prints as a table. Keys: n_samples, n_classes, mean_set_size, single_share (rows with
+            one candidate), unlabelled_share (rows in which all classes are candidates),
+            agreement, n_known, and, with y, coverage and noise_rate.
+
+        Raises
+        ------
+        ValueError
+            If y has the wrong length or contains a name that is not a class.
+
+        Examples
+        --------
+        >>> from sklearn_npll import PartialLabels
+        >>> labels = PartialLabels.from_votes([[0, 0, 2], [1, 1, 1]], ["cat", "dog", "fox"])
+        >>> labels.summary(["cat", "cat"])
+        n_samples         2
+        n_classes         3
+        mean_set_size     1.5
+        single_share      0.5
+        unlabelled_share  0
+        agreement         0.6667
+        n_known           0
+        coverage          0.5
+        noise_rate        0.5
+        """
+        sizes = self.set_sizes
+        summary = _Summary(
+            n_samples=len(self),
+            n_classes=len(self.classes),
+            mean_set_size=self.mean_set_size,
+            single_share=_mean(sizes == 1),
+            unlabelled_share=_mean(sizes == len(self.classes)),
+            agreement=self.agreement,
+            n_known=0 if self.known is None else int(self.known.sum()),
+        )
+        if y is not None:
+            coverage = self.coverage(y)
+            summary.update(coverage=coverage, noise_rate=1 - coverage)
+        return summary
+
+
+class _Summary(dict):
+    """A dict that prints as a table."""
+
+    def __repr__(self):
+        width = max(map(len, self))
+        return "\n".join(
+            f"{key:<{width}}  {value if value is None else format(value, '.4g')}"
+            for key, value in self.items()
+        )
+
+
+def _mean(values):
+    return float(np.mean(values)) if len(values) else float("nan")
