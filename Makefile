@@ -26,7 +26,7 @@ help:  ## List the targets
 quickstart: .venv/.plot  ## Annotate, learn and compare on the shipped data; writes build/quickstart/
 	$(BIN)/python examples/plot_quickstart.py
 
-test: .venv/.test  ## Run the tests and the examples in the docstrings, but for the slow ones
+test: .venv/.test  ## Run the tests and the examples in docstrings and pages, but for the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 test-slow: .venv/.test  ## Run the slow tests: many kills, many broken images, a cluster, the examples

@@ -9,7 +9,7 @@ from sphinx_gallery.sorting import ExplicitOrder
 import sklearn_npll
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_extensions")]
 
 project = "sklearn_npll"
 author = "The sklearn_npll developers"
@@ -19,14 +19,29 @@ version = release = sklearn_npll.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "mathml",
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_templates", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
 templates_path = ["_templates"]
-html_theme = "furo"
+html_theme = "pydata_sphinx_theme"
 html_title = f"sklearn_npll {version}"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+html_math_renderer = "mathml"
+html_show_sourcelink = False
+html_sidebars = {"index": []}
+html_theme_options = {
+    "logo": {"text": "sklearn_npll"},
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+copybutton_exclude = ".linenos, .gp, .go"  # neither prompts nor output
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
