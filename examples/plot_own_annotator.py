@@ -34,6 +34,7 @@ class ModelAnnotator(TransformerMixin, BaseEstimator):
         self.mass = mass
 
     def fit(self, X, y=None):
+        self.classes_ = self.model.classes_
         return self
 
     def transform(self, X):

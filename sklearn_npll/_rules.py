@@ -43,8 +43,8 @@ def union_candidates(votes, n_classes, *, sparse=False):
     votes = np.asarray(votes)
     if votes.ndim != 2 or not np.issubdtype(votes.dtype, np.integer):
         raise ValueError(
-            "votes must be integers of shape (n_samples, n_prompts), the class each prompt chose;"
-            f" got dtype {votes.dtype} and shape {votes.shape}."
+            "votes must be integers of shape (n_samples, n_prompts), the index of the class each"
+            f" prompt chose, or -1; got dtype {votes.dtype} and shape {votes.shape}."
         )
     wrong = (votes < -1) | (votes >= n_classes)
     if wrong.any():

@@ -80,7 +80,8 @@ def read_csv(path):
 def error_of(capsys, *args):
     """The one line that a command ends with."""
     assert run(*args) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    *warned, line = capsys.readouterr().err.splitlines()
+    assert all(text.startswith("sklearn-npll: warning: ") for text in warned)
     assert line.startswith("sklearn-npll: error: ")
     return line
 
@@ -156,15 +157,19 @@ def test_options_of_annotate(photos, tmp_path, capsys):
     assert len(rows) == len(IMAGES)
     assert rows[0]["set_size"] == len(rows[0]["candidates"]) == 2
     captured = capsys.readouterr()
-    assert "clothes only; see --model" in captured.out
+    assert "clothes only; for other pictures add --model" in captured.err
     assert "30 images, 2.00 candidates each, 0.0% with a single one." in captured.out
 
 
-def test_many_classes_in_one_argument(photos, tmp_path):
+def test_many_classes_in_one_argument(photos, tmp_path, capsys):
     names = [f"thing number {i}" for i in range(30)]  # longer than a file name may be
     args = ("--classes", ",".join(names), "--templates", "simple", "--output", tmp_path, "--quiet")
     assert run("annotate", photos, *args) == 0
-    assert PartialLabels.load(tmp_path / "labels.npz").classes.tolist() == names
+    labels = PartialLabels.load(tmp_path / "labels.npz")
+    assert labels.classes.tolist() == names
+    never = set(range(30)) - set(labels.votes[:, 0].tolist())
+    said = capsys.readouterr().err
+    assert f"{len(never)} of 30 classes are hardly ever named: {names[min(never)]}, " in said
 
 
 def test_two_quantiles(photos, tmp_path):
@@ -266,6 +271,11 @@ def test_fit_continues(moment, annotated, fitted, photos, tmp_path, monkeypatch,
     assert (tmp_path / "learned.csv").read_bytes() == (fitted / "learned.csv").read_bytes()
 
 
+def test_weights_without_a_model(photos, tmp_path, capsys):
+    args = ("annotate", photos, "--classes", "bag,shoe", "--output", tmp_path)
+    assert "--pretrained needs --model" in error_of(capsys, *args, "--pretrained", "openai")
+
+
 def test_known_labels(photos, annotated, tmp_path):
     known = tmp_path / "known.csv"
     rows = 'path,class\n"a, b.png",bag\nété 2024/naïve 写真.png,sneaker\n'
@@ -286,6 +296,7 @@ def test_known_labels(photos, annotated, tmp_path):
     [
         ("file,kind\n", r"has the columns \['file', 'kind'\]; its first line must name 'path'"),
         ("", r"has the columns \[\]"),
+        ("path;class\nx.png;bag\n", "line 2: 'x.png' is no annotated image."),
         ("path,class\nx.png,bag\n", "line 2: 'x.png' is no annotated image. Paths are relative"),
         ("path,class\n03.png,bags\n", "line 2: 'bags' is no class. Did you mean 'bag'?"),
         ("path,class\n03.png\n", "line 2: None is no class"),

@@ -151,6 +151,17 @@ def test_without_a_learner_votes_or_settings(labels, tmp_path):
     assert labels.data[1] in page.text
 
 
+def test_known_labels_are_no_changes(labels, learned, tmp_path):
+    known = np.arange(6) == 1  # the one image of which the learner has another label
+    candidates = np.where(known[:, None], np.eye(4, dtype=bool)[1], labels.candidates)
+    learned = PartialLabels(labels.data, NAMES, candidates, scores=learned.scores, known=known)
+    write_report(tmp_path / "r.html", labels, learned=learned)
+    page = Page(tmp_path / "r.html")
+    assert "0 of 5 images got another label" in page.text
+    assert "1 known ones are left out" in page.text
+    assert "from to images" not in page.text
+
+
 def test_many_changes_are_told(labels, tmp_path):
     proba = np.full((6, 4), 0.1) + 0.6 * np.eye(4)[[1, 1, 1, 1, 1, 1]]
     learned = PartialLabels(labels.data, NAMES, labels.candidates, scores=proba)

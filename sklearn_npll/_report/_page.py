@@ -110,7 +110,8 @@ def _overview(annotator, learner):
     if summary["agreement"] is not None:
         facts["template agreement"] = percent(summary["agreement"])
     if learner is not None:
-        facts["changed by the learner"] = percent(np.mean(annotator.codes != learner.codes))
+        changed, learned = _changed(annotator, learner)
+        facts["changed by the learner"] = percent(changed.sum() / max(learned.sum(), 1))
     rows = (f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{"".join(rows)}</dl>'
 
@@ -182,8 +183,8 @@ def _classes(annotator, learner):
             more = f"<ul>{''.join(items[N_RARE:])}</ul>"
             parts.append(_folded(f"and {len(items) - N_RARE} more", more))
         parts.append(
-            "<p>Where such a class is in the images, try other names for it, or give a few known"
-            " labels; it cannot be learned otherwise.</p>"
+            "<p>Where such a class is in the images, take a model that knows it, try other names"
+            " for it, or give a few known labels; it cannot be learned otherwise.</p>"
         )
     else:
         parts.append("<p>No class has less than a tenth of an equal share.</p>")
@@ -255,17 +256,26 @@ def _figure(row, files, labeller, label, comment):
     )
 
 
+def _changed(annotator, learner):
+    """Which labels the learner has changed, and which it had to find, as nobody knew them."""
+    known = learner.labels.known
+    learned = np.ones(len(learner.codes), dtype=bool) if known is None else ~known
+    return (annotator.codes != learner.codes) & learned, learned
+
+
 def _learnt(annotator, learner, files):
     names = annotator.names
-    counted = changes(annotator.codes, learner.codes)
-    changed = int((annotator.codes != learner.codes).sum())
+    changed, learned = _changed(annotator, learner)
+    counted = changes(annotator.codes[changed], learner.codes[changed])
+    n_known = int((~learned).sum())
+    besides = f" {n_known:,} known ones are left out." if n_known else ""
     parts = [
         "<h2>What the learner changed</h2>",
-        f"<p>{changed:,} of {len(files):,} images got another label than the annotator prefers."
-        " Look at some of each change: a wrong one repeated many times points to a class that the"
-        " learner has lost.</p>",
+        f"<p>{changed.sum():,} of {learned.sum():,} images got another label than the annotator"
+        f" prefers.{besides} Look at some of each change: a wrong one repeated many times points"
+        " to a class that the learner has lost.</p>",
     ]
-    if changed > MANY_CHANGES * len(files):
+    if changed.sum() > MANY_CHANGES * learned.sum():
         parts.append(
             '<p class="alert">So many changes are seldom right: more often the training was too'
             " short, or the learner has lost classes. Train for more epochs, and compare again.</p>"
@@ -282,7 +292,7 @@ def _learnt(annotator, learner, files):
                 " together</p>"
             )
     for a, b, count in counted[:N_CHANGES]:
-        rows = np.flatnonzero((annotator.codes == a) & (learner.codes == b))
+        rows = np.flatnonzero(changed & (annotator.codes == a) & (learner.codes == b))
         rows = rows[np.argsort(-learner.confidence[rows], kind="stable")][:N_CHANGED]
         figures = (
             _figure(

@@ -150,7 +150,11 @@ class _AggregationClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimat
             raise ValueError(f"{name} needs at least one sample; got n_samples = 0")
         part = self._part()
         if getattr(X, part) is None:
-            raise ValueError(f"{name} needs {part}, but these PartialLabels have none")
+            other = {"scores": "votes", "votes": "scores"}[part]
+            hint = f"; they have {other}" if getattr(X, other) is not None else ""
+            if hint and hasattr(self, "aggregation"):
+                hint += ": set aggregation='" + {"votes": "vote", "scores": "mean"}[other] + "'"
+            raise ValueError(f"{name} needs {part}, but these PartialLabels have none{hint}")
         return X
 
     def _part(self):

@@ -37,7 +37,10 @@ def add_parser(commands, **options):
         help="coreg-27 (default), imagenet-80, simple, or a file with one template a line, such as"
         " 'a photo of a {}.'",
     )
-    parser.add_argument("--model", help="open_clip model (default: the small one for clothes)")
+    parser.add_argument(
+        "--model",
+        help="open_clip model, such as ViT-B-32-quickgelu (default: the small one for clothes)",
+    )
     parser.add_argument("--pretrained", metavar="TAG", help="weights of the model, such as openai")
     parser.add_argument(
         "--rule",
@@ -76,7 +79,9 @@ def add_parser(commands, **options):
 
 def run(args):
     """Annotate a folder of images; the results go into another one."""
+    from .._evidence import preferred_classes
     from .._partial_labels import label_columns
+    from .._report._findings import class_shares, rare_classes
     from ..annotators import VLMPartialAnnotator
     from ..annotators._open_clip import SHIPPED_MODEL
     from ..datasets._image_folder import find_images
@@ -84,6 +89,8 @@ def run(args):
     from ._inputs import read_classes, read_templates
     from ._tables import check_table, write_table
 
+    if args.pretrained is not None and args.model is None:
+        raise ValueError("--pretrained needs --model, such as --model ViT-B-32-quickgelu")
     folder, output = os.path.abspath(args.folder), Path(args.output)
     table = output / f"labels.{args.table}"
     check_table(table)
@@ -107,7 +114,11 @@ def run(args):
     )
     images = find_images(folder)
     if args.model is None:
-        note(args, "Using the shipped model, which knows clothes only; see --model.")
+        warnings.warn(
+            "the shipped model knows clothes only; for other pictures add --model"
+            " ViT-B-32-quickgelu --pretrained openai (0.6 GB, downloaded once)",
+            stacklevel=2,
+        )
     with warnings.catch_warnings():
         # all of them are listed below
         warnings.filterwarnings("ignore", message=r"\d+ of \d+ images cannot be read")
@@ -125,6 +136,16 @@ def run(args):
         f" {summary['single_share']:.1%} with a single one.\n"
         f"Wrote {output / LABELS} and {table}.",
     )
+    codes, _ = preferred_classes(labels)
+    rare = rare_classes(class_shares(labels, codes)[0])
+    if len(rare):
+        names = ", ".join(str(labels.classes[i]) for i in rare[:5])
+        more = ", ..." if len(rare) > 5 else ""
+        warnings.warn(
+            f"{len(rare)} of {len(classes)} classes are hardly ever named: {names}{more}. If they"
+            " are in the images, the model may not know them; look at the report",
+            stacklevel=2,
+        )
     report_unreadable(errors, output / "unreadable.csv")
 
 

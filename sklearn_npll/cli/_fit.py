@@ -140,6 +140,7 @@ def _write_learned(folder, table, labels, clf, training, images):
         "label": labels.classes[codes],
         "confidence": confidence,
         "annotator_label": labels.classes[before],
+        "known": labels.known.tolist() if labels.known is not None else [False] * len(labels),
         "clean_probability": clf.clean_probability_,
     }
     write_table(folder / table, columns)

@@ -114,7 +114,10 @@ def read_known(file, labels, folder):
     classes = {str(name): code for code, name in enumerate(names)}
     codes = np.full(len(labels), -1)
     with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        table = csv.DictReader(stream)
+        header = stream.readline()
+        stream.seek(0)
+        # spreadsheets of some languages write semicolons
+        table = csv.DictReader(stream, delimiter=";" if "," not in header else ",")
         columns = table.fieldnames or []
         column = next((name for name in ("class", "label") if name in columns), None)
         if "path" not in columns or column is None:

@@ -130,8 +130,8 @@ class AnnotatorDetector(BaseNoiseDetector):
         elif scores is None and votes is None:
             raise ValueError(
                 f"{type(self).__name__} needs the annotator's opinion: pass annotator=, an object "
-                "with predict_proba and classes_ such as a VLMPartialAnnotator, or a PartialLabels "
-                "with scores or votes"
+                "with predict_proba and classes_ such as a VLMPartialAnnotator, or fit a "
+                "PartialLabels with scores or votes, whose candidates are the labels to judge"
             )
         return annotator_shares(scores, votes, n_classes)
 
