@@ -120,7 +120,7 @@ def summary(runs):
         cell.append(100 * row["accuracy"])
     return {
         task: {
-            name: {"mean": np.mean(v), "std": np.std(v, ddof=1) if len(v) > 1 else 0.0}
+            name: {"mean": np.mean(v), "std": np.std(v, ddof=1) if len(v) > 1 else None}
             for name, v in cell.items()
         }
         for task, cell in table.items()

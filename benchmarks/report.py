@@ -78,6 +78,13 @@ def _detection(result):
     return ["data", "noise", "learner", *detectors], lines
 
 
+def _cell(figures):
+    if not figures:
+        return ""
+    std = figures["std"]
+    return f"{figures['mean']:.1f}" + ("" if std is None else f" ± {std:.1f}")
+
+
 def _options(result):
     """Return a table: a row for an option, a column for a task."""
     tasks = result["summary"]
@@ -85,7 +92,7 @@ def _options(result):
     lines = []
     for name in names:
         shown = (task.get(name) for task in tasks.values())
-        lines.append([name, *(f"{c['mean']:.1f} ± {c['std']:.1f}" if c else "" for c in shown)])
+        lines.append([name, *map(_cell, shown)])
     return ["option", *tasks], lines
 
 
@@ -93,6 +100,7 @@ NESTED = {  # results that are summaries of two levels: title, what is shown
     "detection": ("F1 of the rows believed / test accuracy after training on them", _detection),
     "detection_coreg": ("the same with Co-Reg, divided by the detector", _detection),
     "oracles": ("validation accuracy (%) with what only the true labels can tell", _options),
+    "oracles_images": ("the same on images", _options),
     "options": ("validation accuracy (%) of Co-Reg's options", _options),
 }
 
