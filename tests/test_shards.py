@@ -352,7 +352,7 @@ class TestRestart:
         assert vlm.count() == N
 
     def test_two_calls_at_once(self, folder):
-        together = threading.Barrier(2, timeout=20)
+        together = threading.Barrier(2, timeout=60)
 
         class Slow(BatchVLM):
             def encode_image(self, images):
@@ -365,7 +365,8 @@ class TestRestart:
             joblib.delayed(annotate_shards)(annotator, X, folder, shard_size=4)
             for annotator in annotators
         )
-        assert all(annotator.vlm.n_images == N for annotator in annotators)
+        # nobody waits at the last shard, of one image, so that one call may find it there
+        assert all(annotator.vlm.n_images in (N - 1, N) for annotator in annotators)
         assert len(os.listdir(folder)) == 7  # and no part of a file
         assert_same(merge_shards(folder), make_annotator().fit(X).transform(X))
 
