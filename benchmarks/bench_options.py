@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from npllbench import SUITES
-from reporting import write_result
+from reporting import mean_and_std, write_result
 
 from sklearn_npll import CoRegClassifier
 
@@ -54,18 +54,6 @@ def run(suite, task, n_train, n_val, seed, params):
     }
 
 
-def summary(runs):
-    """Return means and standard deviations over seeds."""
-    table = {}
-    for row in runs:
-        cell = table.setdefault(row["task"], {}).setdefault(row["option"], [])
-        cell.append(100 * row["accuracy"])
-    return {
-        task: {name: {"mean": np.mean(v), "std": np.std(v, ddof=1)} for name, v in cell.items()}
-        for task, cell in table.items()
-    }
-
-
 def main():
     """Run every option on every task."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -80,7 +68,7 @@ def main():
                 row = run(suite, task, n_train, n_val, seed, params)
                 runs.append({"suite": suite, "task": task, "option": name, "seed": seed, **row})
                 print(json.dumps(runs[-1]), flush=True)
-    write_result("options", {"summary": summary(runs), "runs": runs})
+    write_result("options", {"summary": mean_and_std(runs), "runs": runs})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from npllbench import SUITES, SkipSuite, get_methods
 from npllbench.methods import _logistic
-from reporting import ROOT, write_result
+from reporting import ROOT, mean_and_std, write_result
 from sklearn.base import BaseEstimator
 
 from sklearn_npll import PartialLabels
@@ -112,21 +112,6 @@ def references(task):
     return found
 
 
-def summary(runs):
-    """Return suite/task -> setting -> mean and standard deviation over seeds, in per cent."""
-    table = {}
-    for row in runs:
-        cell = table.setdefault(row["task"], {}).setdefault(row["option"], [])
-        cell.append(100 * row["accuracy"])
-    return {
-        task: {
-            name: {"mean": np.mean(v), "std": np.std(v, ddof=1) if len(v) > 1 else None}
-            for name, v in cell.items()
-        }
-        for task, cell in table.items()
-    }
-
-
 def main():
     """Run what is not in the file yet, and write the file after each run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -141,7 +126,7 @@ def main():
         runs.append({key: v.item() if hasattr(v, "item") else v for key, v in row.items()})
         print(json.dumps(runs[-1]), flush=True)
         with contextlib.redirect_stdout(None):
-            write_result("oracles", {"summary": summary(runs), "runs": runs}, path)
+            write_result("oracles", {"summary": mean_and_std(runs), "runs": runs}, path)
 
     for seed in args.seeds:
         for name in args.tasks:

@@ -19,6 +19,7 @@ import argparse
 import warnings
 
 import numpy as np
+from bench_annotators import aggregations
 from reporting import write_result
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -27,16 +28,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
-from sklearn_npll.baselines import AnnotatorClassifier, DawidSkeneClassifier, LabelModelClassifier
 from sklearn_npll.datasets import load_fashion_mnist
 from sklearn_npll.model_selection import approximated_accuracy_scorer, covering_rate_scorer
 
-AGGREGATIONS = {
-    "mean": AnnotatorClassifier(),
-    "vote": AnnotatorClassifier("vote"),
-    "dawid_skene": DawidSkeneClassifier(),
-    "label_model": LabelModelClassifier(),
-}
 N_TEST = 2000
 
 
@@ -69,14 +63,7 @@ def label_free(annotator, learner, X, y, X_test, y_test):
 
 
 def templates(annotator, learner, X, y, X_test, y_test):
-    labels = annotator.fit_transform(X)
-    for name, aggregator in AGGREGATIONS.items():
-        scores = aggregator.fit(labels).label_distributions_
-        yield {
-            "aggregation": name,
-            "accuracy": np.mean(labels.classes[scores.argmax(axis=1)] == y),
-            "confidence": scores.max(axis=1).mean(),
-        }
+    return aggregations(annotator.fit_transform(X), y)
 
 
 def step_between(annotator, learner, X, y, X_test, y_test):

@@ -10,6 +10,8 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "open_clip_torch", "skorch", "pillow")
 
@@ -42,6 +44,21 @@ def write_result(name, result, path=None):
     text = json.dumps({"benchmark": name, **result, "environment": environment()}, indent=2)
     path.write_text(text + "\n")
     print(text)
+
+
+def mean_and_std(runs):
+    """Return task -> option -> mean and deviation of the accuracy over seeds, in per cent."""
+    table = {}
+    for row in runs:
+        cell = table.setdefault(row["task"], {}).setdefault(row["option"], [])
+        cell.append(100 * row["accuracy"])
+    return {
+        task: {
+            name: {"mean": np.mean(v), "std": np.std(v, ddof=1) if len(v) > 1 else None}
+            for name, v in cell.items()
+        }
+        for task, cell in table.items()
+    }
 
 
 def peak_memory():
