@@ -1325,6 +1325,8 @@ CHANGES = {
     "key_momentum": 0.1,
     "reset_keys": True,
     "projection_dim": 8,
+    "alignment_rounds": 3,
+    "neighbor_weight": 0.5,
     "elr_weight": 1.0,
     "pseudo_label_threshold": 0.6,
     "disagreement_weight": 0.9,

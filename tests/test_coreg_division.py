@@ -13,6 +13,7 @@ from sklearn_npll.coreg._division import (
     align_distribution,
     annotator_evidence,
     clean_probability,
+    clean_probability_by_class,
     division_loss,
     min_max_scale,
     partial_target,
@@ -46,6 +47,19 @@ def test_alignment_survives_classes_that_nothing_predicts_or_the_prior_excludes(
     aligned = align_distribution(proba, proba.mean(0), torch.tensor([0.0, 0.5, 0.5]))
     # nothing is left of the first row, so it stays
     close(aligned, torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+
+
+def test_rounds_of_alignment_end_at_the_prior():
+    proba = torch.rand(50, 3).softmax(1)
+    prior = torch.tensor([0.5, 0.3, 0.2])
+    once = align_distribution(proba, proba.mean(0), prior)
+    twice = align_distribution(proba, proba.mean(0), prior, rounds=2)
+    close(twice, align_distribution(once, once.mean(0), prior))
+    balanced = align_distribution(proba, proba.mean(0), prior, rounds=50)
+    close(balanced.mean(0), prior)
+    # it only multiplies classes by factors, so the odds of two rows keep their ratio
+    odds = [p[:, 0] / p[:, 1] for p in (proba, balanced)]
+    close(odds[1] / odds[0], torch.full((50,), (odds[1] / odds[0])[0].item()))
 
 
 def test_rescale_candidates():
@@ -243,3 +257,20 @@ def test_entries_do_not_change_with_the_queue():
     before = key.clone()
     queue.push(*batch(5, 2))
     close(key, before)
+
+
+def test_a_hard_class_is_judged_by_its_own_losses():
+    rng = np.random.default_rng(0)
+    easy, hard = (m + 0.02 * rng.normal(size=(2, 40)) for m in (0.1, 0.6))
+    hard[1] += 0.3  # half of the hard class is wrong
+    easy[1] += 0.3
+    few = np.array([0.1, 0.9])
+    loss = np.concatenate([easy.ravel(), hard.ravel(), few])
+    label = np.repeat([0, 1, 2], [80, 80, 2])
+    together, means = clean_probability(loss, 0)
+    apart, same_means = clean_probability_by_class(loss, label, 0)
+    right = np.concatenate([np.repeat([1, 0, 1, 0], 40), [1, 0]]) > 0
+    np.testing.assert_array_equal(apart > 0.5, right)
+    assert (together[80:120] < 0.5).all()  # the right ones of the hard class, put away with it
+    np.testing.assert_array_equal(apart[160:], together[160:])
+    np.testing.assert_array_equal(means, same_means)

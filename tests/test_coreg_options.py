@@ -44,6 +44,9 @@ IMAGE_LABELS.known[[1, 2, 3]] = True
 
 # A value of each option that is on.
 OPTIONS = {
+    "alignment_rounds": 5,
+    "neighbor_weight": 0.5,
+    "division": "class",
     "elr_weight": 1.0,
     "pseudo_label_threshold": "class",
     "disagreement_weight": 0.9,
@@ -609,6 +612,11 @@ def test_rows_without_a_label_stay_so():
 @pytest.mark.parametrize(
     "name, value",
     [
+        ("alignment_rounds", 0),
+        ("neighbor_weight", 1.5),
+        ("neighbors", 0),
+        ("neighbors", "near"),
+        ("division", "classes"),
         ("elr_weight", -0.1),
         ("pseudo_label_threshold", "classes"),
         ("pseudo_label_threshold", 0.0),
@@ -630,6 +638,7 @@ def test_bad_values(name, value):
 @pytest.mark.parametrize(
     "params, message",
     [
+        ({"alignment_rounds": 2, "prior": None}, "needs a prior to align to"),
         ({"doubly_robust": True}, "rows whose label is known, and there are none"),
         ({"disagreement_weight": 0.9, "co_labelling": "own"}, "needs co_labelling='peer'"),
         ({"prototype_blend": 0.5, "prototype_weight": 0}, "with prototype_weight=0"),

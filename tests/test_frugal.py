@@ -190,7 +190,14 @@ def test_training_is_exact_whatever_is_kept_of_predictions(large, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "params", [{"elr_weight": 1.0}, {"candidate_update": "cluster"}, {"confidence_weight": 0.5}]
+    "params",
+    [
+        {"alignment_rounds": 2},
+        {"neighbor_weight": 0.5},
+        {"elr_weight": 1.0},
+        {"candidate_update": "cluster"},
+        {"confidence_weight": 0.5},
+    ],
 )
 def test_options_that_remember_matrices_train_as_ever(large, params):
     clf = classifier(max_epochs=3, **params).fit(make_labels())

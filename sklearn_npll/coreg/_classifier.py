@@ -80,12 +80,27 @@ shape (n_classes,) or None, default="auto"
         otherwise the square root of "annotator", normalised, or else "candidates". "estimated":
         the mean of the predictions restricted to the candidates. None: no alignment. "auto" is
         "uniform" in the paper's variant, "adaptive" in the robust one.
+    alignment_rounds : int, default=1
+        Rounds of that alignment. 1 divides by the ratio of the mean prediction to `prior`, as
+        released. More come close to Sinkhorn's balanced assignment, in which the classes have
+        exactly these shares.
+    neighbor_weight : float in [0, 1], default=0.0
+        Share of the mean prediction of a row's neighbours in the predictions that divide the data
+        and re-scale the candidates (Eq. 4-5), before the alignment. Neighbours are found anew in
+        every epoch, by the cosine of the embeddings of the dividing network.
+    neighbors : int or transformer, default=10
+        How many neighbours, found exactly, in time that grows with the square of the rows; or a
+        transformer whose ``fit_transform`` returns their graph, such as scikit-learn's
+        :class:`~sklearn.neighbors.KNeighborsTransformer` or, for approximate neighbours at scale,
+        pynndescent's ``PyNNDescentTransformer``.
     loss_window : int, default=5
         Epochs over which division losses (and the mean prediction of the alignment) are averaged;
         1 as the paper writes it.
-    division : "mixture" or object, default="mixture"
+    division : {"mixture", "class"} or object, default="mixture"
         Where clean probabilities come from. "mixture": in every epoch from a mixture of two
-        Gaussians on the losses of each network. Otherwise a detector, an estimator with
+        Gaussians on the losses of each network. "class": from one for each class that is the most
+        probable candidate of at least 20 rows, so that no class is put away as a whole because it
+        is hard. Otherwise a detector, an estimator with
         ``fit(X, y)``, ``clean_mask_`` and ``clean_score_`` such as those of
         `sklearn_npll.detection`, a clone of which is fitted once, before the warm-up. Its own
         random numbers are set in the detector. If its annotator has names for classes, so must the
@@ -279,8 +294,11 @@ shape (n_classes,) or None, default="auto"
             "array-like",
             None,
         ],
+        "alignment_rounds": [Interval(Integral, 1, None, closed="left")],
+        "neighbor_weight": [Interval(Real, 0, 1, closed="both")],
+        "neighbors": [Interval(Integral, 1, None, closed="left"), HasMethods(["fit_transform"])],
         "loss_window": [Interval(Integral, 1, None, closed="left")],
-        "division": [StrOptions({"mixture"}), HasMethods(["fit"])],
+        "division": [StrOptions({"mixture", "class"}), HasMethods(["fit"])],
         "clean_threshold": [Interval(Real, 0, 1, closed="left")],
         "co_labelling": [StrOptions({"auto", "peer", "own", "average"})],
         "average_momentum": [Interval(Real, 0, 1, closed="left")],
@@ -324,6 +342,9 @@ shape (n_classes,) or None, default="auto"
     warm_up: object = "auto"
     warm_up_target: str = "auto"
     prior: object = "auto"
+    alignment_rounds: int = 1
+    neighbor_weight: float = 0.0
+    neighbors: object = 10
     loss_window: int = 5
     division: object = "mixture"
     clean_threshold: float = 0.5
@@ -370,6 +391,10 @@ shape (n_classes,) or None, default="auto"
                 f"prototype_blend={self.prototype_blend!r} needs prototypes, and there are none "
                 "with prototype_weight=0"
             )
+        if self.alignment_rounds > 1 and self._resolved("prior") is None:
+            raise ValueError(
+                f"alignment_rounds={self.alignment_rounds!r} needs a prior to align to, not None"
+            )
         if self.candidate_update is not None and not isinstance(self.division, str):
             raise ValueError(
                 f"candidate_update={self.candidate_update!r} needs division='mixture': a detector "
@@ -378,7 +403,11 @@ shape (n_classes,) or None, default="auto"
 
     def _check_problem(self, X, y):
         keeps_matrices = (
-            self.elr_weight > 0 or self.candidate_update is not None or self.confidence_weight > 0
+            self.alignment_rounds > 1
+            or self.neighbor_weight > 0
+            or self.elr_weight > 0
+            or self.candidate_update is not None
+            or self.confidence_weight > 0
         )
         return check_problem(X, y, sparse=not keeps_matrices)
 

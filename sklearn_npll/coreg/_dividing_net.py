@@ -5,6 +5,7 @@ from collections import deque
 
 import numpy as np
 import torch
+from torch.nn.functional import normalize
 
 from .._neural._contrastive import ContrastiveNet
 from .._neural._sparse_rows import (
@@ -20,12 +21,14 @@ from ._division import (
     Division,
     align_distribution,
     clean_probability,
+    clean_probability_by_class,
     division_loss,
     min_max_scale,
     rescale_candidates,
     weigh_by_evidence,
 )
 from ._memory import OptionMemory
+from ._neighbours import neighbour_graph, smooth
 from ._options import balanced_labels
 
 # Most probable classes of a row whose predictions are kept besides its candidates', where there
@@ -75,14 +78,32 @@ class DividingNet(ContrastiveNet):
         """Predict the training rows with network k and align the predictions, step 3a."""
         if data.is_sparse:
             return self._predict_sparsely(k, data, view)
-        proba = self.predict_views(k, view, len(data))
+        proba = self._predict_smoothly(k, view, len(data))
         prior = data.prior
         if prior is None:
             return proba
         self.mean_proba_[k].append(proba.mean(0))
         if isinstance(prior, str):
             prior = rescale_candidates(proba, data.candidates).mean(0)
-        return align_distribution(proba, torch.stack(list(self.mean_proba_[k])).mean(0), prior)
+        mean = torch.stack(list(self.mean_proba_[k])).mean(0)
+        return align_distribution(proba, mean, prior, self.method.alignment_rounds)
+
+    def _predict_smoothly(self, k, view, n):
+        """Predict rows with network k, and mix in what it predicts of their neighbours."""
+        weight = self.method.neighbor_weight
+        if not weight:
+            return self.predict_views(k, view, n)
+        found = []
+        hook = self.networks_[k].classifier.register_forward_pre_hook(
+            lambda _, inputs: found.append(normalize(inputs[0].float(), dim=1).cpu())
+        )
+        try:
+            proba = self.predict_views(k, view, n)
+        finally:
+            hook.remove()
+        embeddings = torch.cat(found).numpy()
+        graph = self.processes.on_main(neighbour_graph, embeddings, self.method.neighbors)
+        return smooth(proba, graph, weight)
 
     def _predict_sparsely(self, k, data, view):
         """Predict and align as `_predict_aligned` does, and keep what the later steps need.
@@ -156,8 +177,14 @@ class DividingNet(ContrastiveNet):
         self.losses_[k].append(loss)
         mean_loss = torch.stack(list(self.losses_[k])).mean(0)
         judged_loss = mean_loss[judged].double().cpu().numpy()
+        if self.method.division == "class":
+            candidates = self.memory_[k].candidates(data)
+            best = reduce_rows(lambda p, c: (p * c).argmax(1), proba, candidates)
+            judge = functools.partial(clean_probability_by_class, label=best[judged].cpu().numpy())
+        else:
+            judge = clean_probability
         posterior, means = self.processes.on_main(
-            clean_probability, judged_loss, self.seed + self.epoch_
+            judge, judged_loss, random_state=self.seed + self.epoch_
         )
         clean[judged] = torch.from_numpy(posterior).to(clean.device)
         return clean, means

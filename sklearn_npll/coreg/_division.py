@@ -20,6 +20,8 @@ from .._evidence import largest_columns
 from .._neural._sparse_rows import reduce_rows
 
 EPS = 1e-8
+# Rows from which a class has a mixture of its own.
+MIN_ROWS = 20
 # Warnings are filtered for all threads at once: two that overlap would leave the filter behind.
 _FILTER_LOCK = threading.Lock()
 
@@ -59,7 +61,7 @@ class Division:
         return torch.where((clean > threshold)[:, None], target, proba)
 
 
-def align_distribution(proba, mean_proba, prior):
+def align_distribution(proba, mean_proba, prior, rounds=1):
     """Divide predictions by the ratio of their running mean to a prior, and renormalise.
 
     A row that predicts only classes whose prior is 0 stays as it is.
@@ -71,14 +73,20 @@ def align_distribution(proba, mean_proba, prior):
         Running mean of the predictions.
     prior : Tensor of shape (C,)
         Shares that the classes should have.
+    rounds : int, default=1
+        Each round after the first divides by the ratio of what the mean has become to the prior:
+        Sinkhorn's iteration, at whose end the mean is the prior.
 
     Returns
     -------
     Tensor of shape (n, C)
     """
-    aligned = proba * (prior / mean_proba.clamp(min=EPS))
-    mass = aligned.sum(1, keepdim=True)
-    return torch.where(mass > EPS, aligned / mass.clamp(min=EPS), proba)
+    for _ in range(rounds):
+        aligned = proba * (prior / mean_proba.clamp(min=EPS))
+        mass = aligned.sum(1, keepdim=True)
+        proba = torch.where(mass > EPS, aligned / mass.clamp(min=EPS), proba)
+        mean_proba = proba.mean(0)
+    return proba
 
 
 def rescale_candidates(proba, candidates):
@@ -208,6 +216,31 @@ def clean_probability(loss, random_state):
     posterior = mixture.predict_proba(loss[:, None])
     order = mixture.means_[:, 0].argsort()
     return posterior[:, order[0]].astype(np.float32), mixture.means_[order, 0]
+
+
+def clean_probability_by_class(loss, label, random_state):
+    """Posterior as by `clean_probability`, with a mixture of its own for each frequent class.
+
+    Parameters
+    ----------
+    loss : ndarray of shape (n,)
+        Scaled division losses.
+    label : ndarray of int of shape (n,)
+        Most probable candidate of each row. The rows of a class with fewer than `MIN_ROWS` are
+        judged by the mixture of all rows.
+    random_state : int
+
+    Returns
+    -------
+    probability : ndarray of shape (n,)
+    means : ndarray of shape (2,)
+        Means of the mixture of all rows.
+    """
+    probability, means = clean_probability(loss, random_state)
+    for j in np.flatnonzero(np.bincount(label) >= MIN_ROWS):
+        rows = label == j
+        probability[rows], _ = clean_probability(loss[rows], random_state)
+    return probability, means
 
 
 def sharpen(proba, temperature):

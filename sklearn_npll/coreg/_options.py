@@ -10,6 +10,9 @@ from scipy.sparse.csgraph import connected_components
 EPS = 1e-8
 # The options as they are when they are off, for a method that has none of them.
 OPTIONS_OFF = {
+    "alignment_rounds": 1,
+    "neighbor_weight": 0.0,
+    "division": "mixture",
     "elr_weight": 0.0,
     "pseudo_label_threshold": None,
     "disagreement_weight": 0.5,
