@@ -1361,6 +1361,7 @@ NO_CHANGE = {
     "warm_up_target": "candidates",
     "evidence_weight": 0.0,
     "average_momentum": 0.5,
+    "neighbors": 5,  # which count for nothing by default; see test_coreg_neighbours.py
 }
 OF_IMAGES = {"image_size", "flip", "cutout", "strong_operations"}
 

@@ -17,7 +17,7 @@ from skorch.callbacks import Callback
 
 from sklearn_npll import CoRegClassifier, PartialLabels
 from sklearn_npll.baselines import DivideMixClassifier
-from sklearn_npll.coreg import _dividing_net, _memory, _net
+from sklearn_npll.coreg import _dividing_net, _division, _memory, _net
 from sklearn_npll.coreg import _options as rules
 from sklearn_npll.coreg._division import Division
 from sklearn_npll.coreg._losses import soft_cross_entropy, squared_error
@@ -531,7 +531,8 @@ def test_option_changes_the_training(plain_fits, options, variant):
 
 
 @pytest.mark.parametrize("options", EACH)
-def test_option_changes_the_training_on_images(plain_fits, options):
+def test_option_changes_the_training_on_images(plain_fits, options, monkeypatch):
+    monkeypatch.setattr(_division, "MIN_ROWS", 5)  # of 24
     # of the default's network and average none sees what another predicts
     name = "peers" if "disagreement_weight" in options else "images"
     clf = image_classifier(**{**PEERS[name], **options}).fit(IMAGE_LABELS)

@@ -231,7 +231,7 @@ def _network(name, class_name, networks=1, *, space=None, group="neural", **opti
     _add(name, class_name, networks=networks, group=group, space=space, **options)
 
 
-def _coreg(name, group="neural", own=frozenset({"warm_up"}), passes=2.5, **params):
+def _coreg(name, group="neural", own=frozenset({"warm_up"}), passes=2.0, **params):
     space = {"temperature": [0.5, 1.0], "n_mixed_views": [1, 2]}
     scores = params.get("prior") == "annotator" or params.get("evidence_weight")
     needs = {"scores"} if scores else set()
@@ -415,6 +415,10 @@ for _name, _params in {
         "mixup_alpha": 4.0,
         "evidence_weight": 0.0,
     },
+    "+ balanced assignment": {"alignment_rounds": 10},
+    "+ neighbours": {"neighbor_weight": 0.5},
+    "+ a division for each class": {"division": "class"},
+    "+ these three": {"alignment_rounds": 10, "neighbor_weight": 0.5, "division": "class"},
     "+ early-learning regularisation": {"elr_weight": 0.3},
     "+ class-wise thresholds": {"pseudo_label_threshold": "class"},
     "+ weight of disagreement": {"disagreement_weight": 0.9},
