@@ -31,8 +31,6 @@ from npllbench.methods import _logistic
 from reporting import ROOT, mean_and_std, write_result
 from sklearn.base import BaseEstimator
 
-from sklearn_npll import PartialLabels
-
 # Suite/task -> validation rows.
 TASKS = {
     "fashion-embeddings/union": 2000,
@@ -58,12 +56,6 @@ class KnownDivision(BaseEstimator):
         return self
 
 
-def replace(labels, candidates, annotations=True):
-    """Return labels with other candidates, and with the annotator's scores and votes or without."""
-    scores, votes = (labels.scores, labels.votes) if annotations else (None, None)
-    return PartialLabels(labels.data, labels.classes, candidates, scores=scores, votes=votes)
-
-
 def settings(labels, y):
     """Return name -> (labels, parameters) of everything that Co-Reg is trained on."""
     truth = labels.classes == np.asarray(y)[:, None]
@@ -75,13 +67,16 @@ def settings(labels, y):
         "Co-Reg": (labels, {}),
         "true prior": (labels, {"prior": truth.mean(axis=0)}),
         "perfect division": (labels, {"division": KnownDivision(holds)}),
-        "truth in every set": (replace(labels, candidates | truth), {}),
-        "both": (replace(labels, candidates | truth), {"division": everything}),
+        "truth in every set": (labels.replace(candidates=candidates | truth), {}),
+        "both": (labels.replace(candidates=candidates | truth), {"division": everything}),
         "true label in the set": (
-            replace(labels, in_set, annotations=False),
+            labels.replace(candidates=in_set, scores=None, votes=None),
             {"division": KnownDivision(holds)},
         ),
-        "true labels": (replace(labels, truth, annotations=False), {"division": everything}),
+        "true labels": (
+            labels.replace(candidates=truth, scores=None, votes=None),
+            {"division": everything},
+        ),
     }
 
 

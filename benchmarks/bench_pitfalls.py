@@ -27,7 +27,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
+from sklearn_npll import CoRegClassifier, VLMPartialAnnotator
 from sklearn_npll.datasets import load_fashion_mnist
 from sklearn_npll.model_selection import approximated_accuracy_scorer, covering_rate_scorer
 
@@ -76,7 +76,7 @@ def step_between(annotator, learner, X, y, X_test, y_test):
         warnings.simplefilter("ignore")
         yield {"step": "between, y", "accuracy": pipe.fit(X, y).score(X_test, y_test)}
     labels, pca = annotator.fit_transform(X), PCA(8).fit(X)
-    small = PartialLabels(pca.transform(X), labels.classes, labels.candidates, scores=labels.scores)
+    small = labels.replace(data=pca.transform(X))
     reduced = clone(learner).fit(small)
     yield {"step": "on the samples", "accuracy": reduced.score(pca.transform(X_test), y_test)}
     yield {"step": "none", "accuracy": clone(learner).fit(labels).score(X_test, y_test)}

@@ -146,7 +146,39 @@ def check_features(estimator, X, reset, dtype):
             "images; turn them into embeddings first, such as with "
             'VLMPartialAnnotator(output="embeddings")'
         )
-    return validate_data(estimator, X, reset=reset, dtype=dtype)
+    return validate_features(estimator, X, reset, dtype)
+
+
+def validate_features(estimator, X, reset, dtype):
+    """Check features as scikit-learn does, and name the rows that are not finite.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X : array-like of shape (n_samples, n_features)
+    reset : bool
+        Whether to set the estimator's features, or to compare with them.
+    dtype : data-type or list of them
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features)
+
+    Raises
+    ------
+    ValueError
+        What scikit-learn raises.
+    """
+    try:
+        return validate_data(estimator, X, reset=reset, dtype=dtype)
+    except ValueError as error:
+        first, _, rest = str(error).partition("\n")
+        if not first.startswith("Input X contains") or sp.issparse(X):
+            raise
+        is_wrong = np.isnan if "NaN" in first else np.isinf
+        with np.errstate(over="ignore"):
+            wrong = is_wrong(np.asarray(X, dtype=np.atleast_1d(dtype)[-1])).any(axis=1)
+        raise ValueError(f"{first.rstrip('.')}: {name_rows(wrong)}.\n{rest}".rstrip()) from None
 
 
 def check_magnitude(data, largest, name="X"):

@@ -459,3 +459,39 @@ def _check_scores(scores, probabilities=False):
 def _check_share(value, name):
     if not isinstance(value, numbers.Real) or not 0 < value <= 1:
         raise ValueError(f"{name} is {value!r}; it must be a number in (0, 1].")
+
+
+def only_rows(candidates, rows):
+    """Empty the candidates of all rows but those of a mask.
+
+    Parameters
+    ----------
+    candidates : ndarray or csr_array of bool of shape (n_samples, n_classes)
+    rows : ndarray of bool of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray or csr_array of bool of shape (n_samples, n_classes)
+    """
+    if sp.issparse(candidates):
+        return sp.csr_array(candidates.multiply(rows[:, None]))
+    return candidates & rows[:, None]
+
+
+def trust_labels(candidates, codes):
+    """Make known labels the only candidates of their rows.
+
+    Parameters
+    ----------
+    candidates : ndarray or csr_array of bool of shape (n_samples, n_classes)
+    codes : ndarray of int of shape (n_samples,)
+        Index of the class; -1 where it is not known.
+
+    Returns
+    -------
+    ndarray or csr_array of bool of shape (n_samples, n_classes)
+    """
+    rows = np.flatnonzero(codes >= 0)
+    ones = sp.csr_array((np.ones(len(rows), dtype=bool), (rows, codes[rows])), candidates.shape)
+    free = only_rows(candidates, codes < 0)
+    return free + (ones if sp.issparse(candidates) else ones.toarray())  # of bool: or

@@ -5,7 +5,6 @@ from numbers import Integral
 import numpy as np
 import torch
 
-from .._compat import validate_data
 from .._images import (
     check_collection,
     check_not_empty,
@@ -13,7 +12,7 @@ from .._images import (
     read_images,
     release_pages,
 )
-from .._inputs import check_magnitude, forget_features
+from .._inputs import check_magnitude, forget_features, validate_features
 from .._partial_labels import PartialLabels
 from .._streamed_images import open_images
 from ._views import FeatureViews, ImageViews
@@ -43,7 +42,7 @@ class SamplesMixin:
         if not is_image:
             if reset:
                 self.image_shape_ = None
-            features = validate_data(self, X, reset=reset, dtype=np.float32)
+            features = validate_features(self, X, reset, np.float32)
             check_magnitude(features, LARGEST_FEATURE)
             # Torch wants what it could write to, and no rows in reverse.
             return np.require(features, requirements="CW")

@@ -12,12 +12,12 @@ from .._messages import did_you_mean
 from .._rows import join
 from .._rules import candidates_from_scores, union_candidates
 from .._typing import MatrixLike, PathLike, Samples, Self
+from ._changes import ChangedArray
 from ._checks import SPARSE_FROM_CLASSES, as_matrix, check_class_names, default_classes
 from ._file import npz_path, read_parts, write_labels
-from ._measures import MeasuredArray
 
 
-class PartialLabels(MeasuredArray):
+class PartialLabels(ChangedArray):
     """Samples with a set of candidate labels each: an array-like of shape (n_samples, n_classes).
 
     scikit-learn sees a two-dimensional array of candidates and can count, split and pickle it.

@@ -7,35 +7,18 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
-from scipy import sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted
 
-from .._compat import TagsMixin, fit_context, validate_data
+from .._compat import TagsMixin, fit_context
 from .._evidence import largest_columns
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
-from .._inputs import forget_features
+from .._inputs import forget_features, validate_features
 from .._partial_labels import PartialLabels, encode_labels
 from .._rows import length, take
+from .._rules import trust_labels
 from .._typing import Array, Samples, Self
-
-
-def only_rows(candidates, rows):
-    """Empty the candidates of all rows but those of a mask.
-
-    Parameters
-    ----------
-    candidates : ndarray or csr_array of bool of shape (n_samples, n_classes)
-    rows : ndarray of bool of shape (n_samples,)
-
-    Returns
-    -------
-    ndarray or csr_array of bool of shape (n_samples, n_classes)
-    """
-    if sp.issparse(candidates):
-        return sp.csr_array(candidates.multiply(rows[:, None]))
-    return candidates & rows[:, None]
 
 
 def sets_where(answered, scores, make_sets):
@@ -56,25 +39,6 @@ def sets_where(answered, scores, make_sets):
     candidates = np.ones(scores.shape, dtype=bool)
     candidates[answered] = make_sets(scores[answered])
     return candidates
-
-
-def trust_labels(candidates, codes):
-    """Make known labels the only candidates of their rows.
-
-    Parameters
-    ----------
-    candidates : ndarray or csr_array of bool of shape (n_samples, n_classes)
-    codes : ndarray of int of shape (n_samples,)
-        Index of the class; -1 where it is not known.
-
-    Returns
-    -------
-    ndarray or csr_array of bool of shape (n_samples, n_classes)
-    """
-    rows = np.flatnonzero(codes >= 0)
-    ones = sp.csr_array((np.ones(len(rows), dtype=bool), (rows, codes[rows])), candidates.shape)
-    free = only_rows(candidates, codes < 0)
-    return free + (ones if sp.issparse(candidates) else ones.toarray())  # of bool: or
 
 
 def looks_few_shot(y):
@@ -304,7 +268,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
         check_not_empty(X)
         if not is_image_data(X):
             try:
-                return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+                return validate_features(self, X, reset, [np.float64, np.float32])
             except (TypeError, ValueError) as error:
                 _refuse_column_of_images(X, error)
                 raise

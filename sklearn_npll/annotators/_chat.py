@@ -26,9 +26,10 @@ from .._images import (
 )
 from .._partial_labels import encode_labels
 from .._rows import length
+from .._rules import trust_labels
 from .._typing import PathLike, Samples, Seed
 from ._answers import EmbeddingMatcher, index_names, parse_answer, vote_and_score
-from ._base import BasePartialAnnotator, trust_labels
+from ._base import BasePartialAnnotator
 from ._cache import AnswerCache
 from ._chat_backends import ChatBackend, ChatError, Settings, as_backend
 from ._questions import option_order, resolve_questions, write_prompt

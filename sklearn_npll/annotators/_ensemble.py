@@ -16,10 +16,10 @@ from sklearn.utils import Bunch
 from .._compat import BaseComposition, HasMethods, Interval, StrOptions
 from .._partial_labels import encode_labels
 from .._rows import length
-from .._rules import candidates_from_scores, check_rule, check_rule_value
+from .._rules import candidates_from_scores, check_rule, check_rule_value, only_rows
 from .._typing import Estimator, Self
 from ._agreement import agreement_weights
-from ._base import MetaPartialAnnotator, only_rows, sets_where
+from ._base import MetaPartialAnnotator, sets_where
 from ._members import (
     abstained,
     check_answers,

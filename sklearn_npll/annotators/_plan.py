@@ -9,9 +9,15 @@ from scipy import sparse as sp
 
 from .._images import is_image_data, n_images
 from .._partial_labels import SPARSE_FROM_CLASSES
-from .._rules import BATCH_RULES, candidates_from_scores, largest_scores, union_candidates
+from .._rules import (
+    BATCH_RULES,
+    candidates_from_scores,
+    largest_scores,
+    trust_labels,
+    union_candidates,
+)
 from ._agreement import agreement_weights
-from ._base import sets_where, trust_labels
+from ._base import sets_where
 from ._cache import EmbeddingCache
 from ._encoding import (
     UserEncoder,

@@ -37,7 +37,6 @@ from ._shard_files import (
 )
 
 _DROPPABLE = ("scores", "votes")
-_PARTS = ("scores", "votes", "known")
 _CONSTRAINTS = {
     "annotator": [HasMethods(["fit", "transform"])],
     "folder": [str, os.PathLike],
@@ -326,8 +325,7 @@ def merge_shards(shards: PathLike | Iterable[PathLike], X: Samples | None = None
     labels = PartialLabels.concatenate(parts)
     if X is None:
         return labels
-    others = {name: getattr(labels, name) for name in _PARTS}
-    return PartialLabels(X, labels.classes, labels.candidates, **others)
+    return labels.replace(data=X)
 
 
 @dataclass(frozen=True)
@@ -421,14 +419,13 @@ def _annotate(task):
         return
     try:
         labels = check_answers(annotator.transform(X), "annotator")
-        parts = {name: getattr(labels, name) for name in _PARTS}
+        labels = labels.replace(**dict.fromkeys(shard.note["drop"]))  # which asks the annotator
     except (ImageReadError, ChatError) as error:
         if error.index is None:
             raise
         # The row in all samples, not in those of the shard.
         index = error.index + shard.rows.start
         raise type(error)(**{**vars(error), "index": index}) from error
-    parts.update(dict.fromkeys(shard.note["drop"]))
     last = annotator[-1] if isinstance(annotator, Pipeline) else annotator
-    data = labels.data if getattr(last, "output", None) == "embeddings" else as_paths(X)
-    shard.write(PartialLabels(data, labels.classes, labels.candidates, **parts))
+    embeds = getattr(last, "output", None) == "embeddings"
+    shard.write(labels if embeds else labels.replace(data=as_paths(X)))

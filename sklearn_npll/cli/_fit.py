@@ -61,6 +61,7 @@ def run(args):
     """Train on the labels of a folder; the model and its labels go into it."""
     from ..coreg import CoRegClassifier
     from ._folder import digest, load_labels
+    from ._inputs import read_known
     from ._model_files import check_model_file, default_model_file, save_model
     from ._tables import check_table
 
@@ -71,7 +72,7 @@ def run(args):
     check_model_file(model_file)
     check_table(f"learned.{args.table}")
     if args.known is not None:
-        labels = _with_known(labels, args.known, annotation["folder"])
+        labels = labels.with_known(read_known(args.known, labels, annotation["folder"]))
     clf = CoRegClassifier(
         args.module,
         max_epochs=args.epochs,
@@ -99,38 +100,13 @@ def run(args):
         note(args, f"Load {model_file.name} only if you made it; a .skops file is safe to share.")
 
 
-def _with_known(labels, file, images):
-    """Labels that trust those of a file."""
-    from .._partial_labels import PartialLabels
-    from ..annotators._base import trust_labels
-    from ._inputs import read_known
-
-    codes = read_known(file, labels, images)
-    known = codes >= 0 if labels.known is None else labels.known | (codes >= 0)
-    return PartialLabels(
-        labels.data,
-        labels.classes,
-        trust_labels(labels.candidates, codes),
-        scores=labels.scores,
-        votes=labels.votes,
-        known=known,
-    )
-
-
 def _write_learned(folder, table, labels, clf, training, images):
     """Write the learner's labels of the images, as a container and as a table."""
     from .._evidence import preferred_classes
-    from .._partial_labels import PartialLabels
     from ._folder import LEARNED, TRAINING, relative, write_json
     from ._tables import write_table
 
-    learned = PartialLabels(
-        labels.data,
-        labels.classes,
-        labels.candidates,
-        scores=clf.label_distributions_,
-        known=labels.known,
-    )
+    learned = labels.replace(scores=clf.label_distributions_, votes=None)
     learned.save(folder / LEARNED)
     write_json(folder / TRAINING, training)
     codes, confidence = preferred_classes(learned)

@@ -100,8 +100,8 @@ def read_known(file, labels, folder):
 
     Returns
     -------
-    ndarray of int of shape (n_samples,)
-        Indices of classes; -1 where the file has no label.
+    ndarray of shape (n_samples,)
+        Names of classes; "-1" where the file has no label.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def read_known(file, labels, folder):
                     f"{where}: {path!r} is {name!r} here, and {names[codes[row]]!r} above."
                 )
             codes[row] = code
-    return codes
+    return np.where(codes >= 0, labels.classes[codes].astype(object), "-1")
 
 
 def _lines(file):

@@ -277,8 +277,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         problem = self._check_new(X, y)
         if isinstance(y, PartialLabels) and not isinstance(X, PartialLabels):
-            parts = {"scores": y.scores, "votes": y.votes, "known": y.known}
-            X = PartialLabels(X, y.classes, y.candidates, **parts)
+            X = y.replace(data=X)
         return 1 - _settle(self._score(X, problem.candidates), problem)
 
     def fit_resample(self, X: Samples, y: MatrixLike | None = None) -> tuple[Samples, Any]:

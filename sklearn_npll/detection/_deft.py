@@ -8,10 +8,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from torch import nn
 
-from .._compat import Interval, StrOptions, validate_data
+from .._compat import Interval, StrOptions
 from .._device import resolve_device
 from .._images import as_samples, check_collection, check_not_empty, is_image_data
-from .._inputs import forget_features
+from .._inputs import forget_features, validate_features
 from .._partial_labels import PartialLabels
 from .._typing import Estimator, Seed
 from ..annotators import VLMPartialAnnotator
@@ -314,7 +314,7 @@ class DeFTDetector(BaseNoiseDetector):
                 'backend="full" tunes the image tower, so X must hold images; for embeddings use'
                 ' backend="text" or "feature"'
             )
-        return validate_data(self, data, reset=reset, dtype=[np.float64, np.float32])
+        return validate_features(self, data, reset, [np.float64, np.float32])
 
     def _fit_scores(self, problem):
         data, candidates = problem.data, problem.candidates
