@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import pickle
+import re
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,12 @@ from .._device import GENERATOR_LOCK, resolve_device
 from .._messages import did_you_mean
 
 SHIPPED_MODEL = "fashion-clip-tiny"
+# Words, without a plural's s, of which a class that the shipped model may know has one.
+CLOTHES = frozenset(
+    "bag backpack blouse boot bootie cardigan cloth coat dress footwear gown handbag heel hoodie "
+    "jacket jean jersey jumper loafer pant parka pullover pump purse sandal shirt shoe skirt "
+    "slipper sneaker suit sweater sweatshirt tee top trainer trouser tshirt tunic vest".split()
+)
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
 
 
@@ -189,6 +196,22 @@ class OpenClipEncoder:
             for name in ("mean", "std")
         )
         return 1 / (255 * std), -mean / std
+
+
+def names_clothes(names):
+    """Tell whether any name of any class has a word for something to wear or to carry.
+
+    Parameters
+    ----------
+    names : list of list of str
+        The names of each class.
+
+    Returns
+    -------
+    bool
+    """
+    words = re.findall("[a-z]+", " ".join(name for of_class in names for name in of_class).lower())
+    return any(CLOTHES & {word, word.removesuffix("s"), word.removesuffix("es")} for word in words)
 
 
 def _resolve(model, pretrained):

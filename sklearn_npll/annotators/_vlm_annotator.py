@@ -1,6 +1,7 @@
 """A vision-language model as an annotator that gives each image a set of candidate labels."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
@@ -16,7 +17,7 @@ from .._rows import length
 from .._rules import check_rule_value
 from .._typing import Array, PathLike, Samples
 from ._base import BasePartialAnnotator
-from ._open_clip import SHIPPED_MODEL
+from ._open_clip import SHIPPED_MODEL, names_clothes
 from ._plan import AnnotationPlan, PromptedModel
 from ._refinement import REFINEMENTS, check_refinement
 from ._templates import resolve_classes, resolve_templates
@@ -347,6 +348,14 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         self._scoring_options(templates)
         check_rule_value(self.rule, self.rule_value, len(labels))
         X = self._check_X(X, reset=True)
+        if self.vlm is None and self.model == SHIPPED_MODEL and not names_clothes(names):
+            warnings.warn(
+                f"The shipped model {SHIPPED_MODEL!r} knows clothes only, and no class is called"
+                " like one. For other pictures take a model such as"
+                " VLMPartialAnnotator(classes, model='ViT-B-32-quickgelu', pretrained='openai'),"
+                " 0.6 GB that are downloaded once.",
+                stacklevel=4,  # this method, fit, its validation, the caller
+            )
         trusted, name = self._trusted_labels(y, known_labels)
         codes = None if trusted is None else encode_labels(trusted, classes, length(X, "X"), name)
         prompted = PromptedModel(

@@ -120,8 +120,9 @@ def run(args):
             stacklevel=2,
         )
     with warnings.catch_warnings():
-        # all of them are listed below
+        # all of them are listed below, and of the shipped model is told above
         warnings.filterwarnings("ignore", message=r"\d+ of \d+ images cannot be read")
+        warnings.filterwarnings("ignore", message="The shipped model")
         labels = annotator.fit_transform(images)
     labels, errors = _readable(labels)
 
