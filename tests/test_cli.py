@@ -17,6 +17,7 @@ from PIL import Image
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll.annotators import _open_clip
 from sklearn_npll.cli import main
+from sklearn_npll.cli._inputs import read_prior
 from sklearn_npll.cli._main import make_parser
 from sklearn_npll.cli._model_files import default_model_file
 from sklearn_npll.coreg._net import CoRegNet
@@ -311,6 +312,43 @@ def test_wrong_known_labels(text, message, annotated, tmp_path, capsys):
     file.write_text(text)
     line = error_of(capsys, "fit", annotated, "--known", file, "--model-file", "m.joblib")
     assert message.replace("\\", "") in line
+
+
+def test_class_shares(annotated, tmp_path):
+    for name in ("labels.npz", "annotation.json"):
+        (tmp_path / name).write_bytes((annotated / name).read_bytes())
+    names = PartialLabels.load(annotated / "labels").classes.tolist()
+    shares = ", ".join(f"{name}={i}" for i, name in enumerate(names, 1))
+    options = ("--prior", shares, "--epochs", 1, "--model-file", tmp_path / "m.joblib", "--quiet")
+    assert run("fit", tmp_path, *options) == 0
+    prior = joblib.load(tmp_path / "m.joblib").prior
+    np.testing.assert_array_equal(prior, np.arange(1, len(names) + 1))
+    assert json.loads((tmp_path / "training.json").read_text())["prior"] == shares
+
+
+def test_ways_to_find_class_shares():
+    classes = np.array(["cat", "dog, wild"])
+    assert read_prior("uniform", classes) == "uniform"
+    assert read_prior("none", classes) is None
+    np.testing.assert_array_equal(read_prior("dog, wild = 0.5,cat=2", classes), [2, 0.5])
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("equal", "--prior is one of adaptive, uniform"),
+        ("bags=1", "'bags' is no class. Did you mean 'bag'?"),
+        ("bag=1", "there is no share for "),
+        ("bag=1, bag=2", "'bag' is given twice"),
+        ("bag=many", "the share of 'bag' is 'many', no number"),
+        ("bag=-1", "the share of 'bag' is -1; it must be positive"),
+        ("bag=nan", "must be positive"),
+        ("bag=", "the share of 'bag' is '', no number"),
+    ],
+)
+def test_wrong_class_shares(text, message, annotated, capsys):
+    line = error_of(capsys, "fit", annotated, "--prior", text, "--model-file", "m.joblib")
+    assert message in line
 
 
 # predict

@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -318,3 +319,25 @@ def test_images_at_any_depth(tmp_path):
         find_images(tmp_path / "empty")
     with pytest.raises(NotADirectoryError, match="a.txt is not a folder"):
         find_images(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("read", [load_image_folder, find_images])
+def test_images_of_types_that_are_not_read_are_told(tmp_path, read):
+    for name in ("cat/1.png", "cat/2.HEIC", "cat/3.heic", "dog/4.jpg", "dog/5.avif", "dog/6.txt"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    with pytest.warns(UserWarning, match="Left out 3 files of .*: 1 .avif, 2 .heic. Convert"):
+        read(tmp_path)
+    if read is load_image_folder:
+        with pytest.warns(UserWarning, match="Left out 1 files of .*: 1 .avif."):
+            found = load_image_folder(tmp_path, extensions=[".png", "heic"])
+        assert [Path(path).name for path in found.data] == ["1.png", "2.HEIC", "3.heic"]
+
+
+def test_no_other_file_is_told(tmp_path):
+    for name in ("1.png", "notes.txt", "labels.csv", "model.skops", ".hidden.heic"):
+        (tmp_path / name).touch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_image_folder(tmp_path).data) == len(find_images(tmp_path)) == 1

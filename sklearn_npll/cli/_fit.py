@@ -18,6 +18,12 @@ def add_parser(commands, **options):
     parser.add_argument(
         "--known", metavar="FILE", help="CSV file of a few known labels, with columns path, class"
     )
+    parser.add_argument(
+        "--prior",
+        metavar="SHARES",
+        help="how frequent the classes are, if you know it: 'cat=3, dog=1'; or uniform, annotator,"
+        " candidates, estimated, none (default: equally, unless the annotator says otherwise)",
+    )
     parser.add_argument("--epochs", type=positive, default=50, metavar="N", help="(default: 50)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
     parser.add_argument(
@@ -61,7 +67,7 @@ def run(args):
     """Train on the labels of a folder; the model and its labels go into it."""
     from ..coreg import CoRegClassifier
     from ._folder import digest, load_labels
-    from ._inputs import read_known
+    from ._inputs import read_known, read_prior
     from ._model_files import check_model_file, default_model_file, save_model
     from ._tables import check_table
 
@@ -71,12 +77,14 @@ def run(args):
     model_file = Path(args.model_file or default_model_file(folder))
     check_model_file(model_file)
     check_table(f"learned.{args.table}")
+    prior = "auto" if args.prior is None else read_prior(args.prior, labels.classes)
     if args.known is not None:
         labels = labels.with_known(read_known(args.known, labels, annotation["folder"]))
     clf = CoRegClassifier(
         args.module,
         max_epochs=args.epochs,
         variant=args.variant,
+        prior=prior,
         image_size=args.image_size and (args.image_size, args.image_size),
         flip=not args.no_flip,
         checkpoint_dir=args.checkpoint_dir or folder / "checkpoints",
@@ -92,7 +100,7 @@ def run(args):
     save_model(clf, model_file)
     n_known = 0 if labels.known is None else int(labels.known.sum())
     training = {"epochs": args.epochs, "seed": args.seed, "module": args.module}
-    training.update(variant=args.variant, n_known=n_known, labels=checksum)
+    training.update(variant=args.variant, prior=args.prior, n_known=n_known, labels=checksum)
     learned = f"learned.{args.table}"
     _write_learned(folder, learned, labels, clf, training, annotation["folder"])
     note(args, f"Wrote {model_file} and {folder / learned}.")

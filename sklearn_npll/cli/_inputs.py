@@ -2,11 +2,14 @@
 
 import csv
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 
 from .._messages import did_you_mean
+
+PRIORS = ("adaptive", "uniform", "candidates", "annotator", "estimated", "none")
 
 
 def read_classes(text):
@@ -141,6 +144,56 @@ def read_known(file, labels, folder):
                 )
             codes[row] = code
     return np.where(codes >= 0, labels.classes[codes].astype(object), "-1")
+
+
+def read_prior(text, classes):
+    """Read the shares of the classes, or the name of a way to find them.
+
+    Parameters
+    ----------
+    text : str
+        "adaptive", "uniform", "candidates", "annotator", "estimated", "none", or a share for each
+        class, such as ``"cat=3, dog=1"``.
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    str, None or ndarray of shape (n_classes,)
+        What `CoRegClassifier` takes as `prior`.
+
+    Raises
+    ------
+    ValueError
+        If a class is missing, unknown or given twice, or a share is not positive.
+
+    Examples
+    --------
+    >>> read_prior("cat=3, dog=1", np.array(["cat", "dog"]))
+    array([3., 1.])
+    """
+    if "=" not in text:
+        if text not in PRIORS:
+            raise ValueError(
+                f"--prior is one of {', '.join(PRIORS)}, or a share for each class such as"
+                f" 'cat=3, dog=1'; got {text!r}."
+            )
+        return None if text == "none" else text
+    names, shares = [str(name) for name in classes], {}
+    # a name may hold a comma or a sign of equality, but none of the shares does
+    for name, share in re.findall(r"\s*(.+?)\s*=\s*([^=,]*?)\s*(?:,|$)", text):
+        if name not in names:
+            raise ValueError(f"--prior: {name!r} is no class.{did_you_mean(name, names)}")
+        if name in shares:
+            raise ValueError(f"--prior: {name!r} is given twice.")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            raise ValueError(f"--prior: the share of {name!r} is {share!r}, no number.") from None
+        if not 0 < shares[name] < np.inf:
+            raise ValueError(f"--prior: the share of {name!r} is {share}; it must be positive.")
+    if missing := [name for name in names if name not in shares]:
+        raise ValueError(f"--prior: there is no share for {', '.join(missing)}.")
+    return np.array([shares[name] for name in names])
 
 
 def _lines(file):

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from sklearn.utils import Bunch
 
 from .._typing import PathLike
 
+# Of images too, but only with a plug-in of Pillow or not at all.
+OTHER_EXTENSIONS = frozenset(
+    ".arw .avif .cr2 .dng .heic .heif .jfif .jp2 .jxl .nef .orf .psd .raw .svg .tga".split()
+)
 IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -48,6 +53,12 @@ def load_image_folder(
     (data, target) : tuple
         Only with ``return_X_y=True``.
 
+    Warns
+    -----
+    UserWarning
+        If a class folder has no image, or files such as ``.heic`` are left out as their type is
+        not read.
+
     Raises
     ------
     ValueError
@@ -73,9 +84,9 @@ def load_image_folder(
     """
     root = _check_folder(path)
     endings = {f".{e.lower().lstrip('.')}" for e in extensions}
-    top_level = [str(p) for p in _visible(root) if _is_image(p, endings)]
     folders = [p for p in _visible(root) if p.is_dir()]
-    per_class = [_images_below(folder, endings) for folder in folders]
+    files = [[p for p in _visible(root) if p.is_file()], *map(_files_below, folders)]
+    top_level, *per_class = _images_among(files, endings)
 
     data = [file for files in per_class for file in files]
     if not data and not top_level:
@@ -113,6 +124,11 @@ def find_images(path):
     list of str
         Paths in sorted order, folder by folder.
 
+    Warns
+    -----
+    UserWarning
+        If files such as ``.heic`` are left out, as their type is not read.
+
     Raises
     ------
     NotADirectoryError
@@ -133,7 +149,7 @@ def find_images(path):
     ['1.png', '2.jpg']
     """
     root = _check_folder(path)
-    data = _images_below(root, set(IMAGE_EXTENSIONS))
+    [data] = _images_among([_files_below(root)], set(IMAGE_EXTENSIONS))
     if not data:
         raise _no_image(root, IMAGE_EXTENSIONS)
     return data
@@ -154,21 +170,31 @@ def _visible(folder):
     return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
 
-def _is_image(path, endings):
-    return path.suffix.lower() in endings and path.is_file()
-
-
-def _images_below(folder, endings, seen=None):
-    """Sorted paths of the images at any depth below a folder."""
+def _files_below(folder, seen=None):
+    """Sorted files at any depth below a folder."""
     seen = set() if seen is None else seen
-    found: list[str] = []
+    found: list[Path] = []
     real = os.path.realpath(folder)
     if real in seen:
         return found
     seen.add(real)
     for path in _visible(folder):
         if path.is_dir():
-            found += _images_below(path, endings, seen)
-        elif _is_image(path, endings):
-            found.append(str(path))
+            found += _files_below(path, seen)
+        elif path.is_file():
+            found.append(path)
     return found
+
+
+def _images_among(groups, endings):
+    """Paths of each group that are images; a warning tells of images of other types."""
+    counts = Counter(p.suffix.lower() for files in groups for p in files)
+    left_out = {e: n for e, n in sorted(counts.items()) if e in OTHER_EXTENSIONS - endings}
+    if left_out:
+        types = ", ".join(f"{n} {ending}" for ending, n in left_out.items())
+        warnings.warn(
+            f"Left out {sum(left_out.values())} files of types that are not read: {types}. Convert"
+            " those that are wanted, to JPEG or PNG for example.",
+            stacklevel=3,  # this function, the one that reads the folder, the caller
+        )
+    return [[str(p) for p in files if p.suffix.lower() in endings] for files in groups]
