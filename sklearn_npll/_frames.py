@@ -4,11 +4,7 @@ import numpy as np
 
 from ._messages import did_you_mean
 
-_INSTALL = {
-    "pandas": "pip install pandas",
-    "polars": "pip install polars",
-    "pyarrow": "pip install sklearn-npll[parquet]",
-}
+LIBRARIES = ("pandas", "polars", "pyarrow")
 
 
 def make_frame(columns, library, index=None):
@@ -40,10 +36,10 @@ def make_frame(columns, library, index=None):
     >>> make_frame({"a": np.array([1.5, np.nan])}, "pyarrow").to_pylist()
     [{'a': 1.5}, {'a': None}]
     """
-    if library not in _INSTALL:
+    if library not in LIBRARIES:
         raise ValueError(
             f"library={library!r} makes no tables here; it may be 'pandas', 'polars' or 'pyarrow'."
-            f"{did_you_mean(library, list(_INSTALL))}"
+            f"{did_you_mean(library, LIBRARIES)}"
         )
     columns = {name: _writable(values) for name, values in columns.items()}
     try:
@@ -57,7 +53,7 @@ def make_frame(columns, library, index=None):
             return polars.DataFrame(columns, nan_to_null=True)
         import pyarrow
     except ImportError as error:
-        raise ImportError(f"Tables of {library} need it: {_INSTALL[library]}.") from error
+        raise ImportError(f"Tables of {library} need it: pip install {library}.") from error
     return pyarrow.table(
         {name: pyarrow.array(values, from_pandas=True) for name, values in columns.items()}
     )

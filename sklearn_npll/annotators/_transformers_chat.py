@@ -15,7 +15,7 @@ class TransformersChat(ChatBackend):
     """A chat model that sees images and runs in this process, such as LLaVA.
 
     Any model of transformers' "image-text-to-text" kind with a chat template will do. It needs
-    ``pip install 'sklearn-npll[chat]'``.
+    ``pip install 'transformers>=4.50'``.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class TransformersChat(ChatBackend):
             importlib.import_module("transformers")
         except ImportError as error:
             raise ImportError(
-                "TransformersChat needs transformers; run: pip install 'sklearn-npll[chat]'."
+                "TransformersChat needs transformers; run: pip install 'transformers>=4.50'."
             ) from error
         return _load(
             os.fspath(self.model),
@@ -182,7 +182,7 @@ def _load(model, revision, device, dtype, stamps):
     if release < (4, 50):
         raise ImportError(
             f"TransformersChat needs transformers 4.50, and {transformers.__version__} is"
-            " installed; run: pip install 'sklearn-npll[chat]'."
+            " installed; run: pip install 'transformers>=4.50'."
         )
     options = {"revision": revision, "trust_remote_code": False}  # by default it asks, and waits
     processor = transformers.AutoProcessor.from_pretrained(model, **options)

@@ -113,7 +113,5 @@ def _skops():
     try:
         import skops.io
     except ImportError as error:
-        raise ImportError(
-            "Models in .skops files need skops: pip install sklearn-npll[skops]."
-        ) from error
+        raise ImportError("Models in .skops files need skops: pip install skops.") from error
     return skops.io

@@ -101,6 +101,6 @@ def _pyarrow():
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            "Parquet files need pyarrow: pip install sklearn-npll[parquet]. Or take csv or json."
+            "Parquet files need pyarrow: pip install pyarrow. Or take csv or json."
         ) from error
     return pyarrow

@@ -8,7 +8,7 @@ def pyplot():
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError("Drawing needs matplotlib: pip install sklearn-npll[plot].") from error
+        raise ImportError("Drawing needs matplotlib: pip install matplotlib.") from error
     return plt
 
 
