@@ -1676,7 +1676,7 @@ def test_annotator_labels():
     # the prior is the mean of the rows with a label
     assert_allclose(resolve_prior("annotator", shares, candidates), [2 / 9, 7 / 9, 0], rtol=1e-6)
     # 2 of 9 and 7 of 9 are less than 0.8 * 3 classes
-    roots = np.sqrt([2, 7, 0])
+    roots = np.sqrt(np.sqrt([2, 7, 0]))
     assert_allclose(resolve_prior("adaptive", shares, candidates), roots / roots.sum(), rtol=1e-6)
     nothing = annotator_labels(Problem(X[:5], NAMES, candidates, known), False, "cpu")
     assert nothing == (None, None)

@@ -11,6 +11,8 @@ from .._neural._sparse_rows import row_blocks
 
 # Share of the classes that must effectively be named for the classes to be taken as balanced.
 BALANCED = 0.8
+# Power of an annotator's unequal shares in the prior: 1 repeats its bias, 0 makes them equal.
+SHARES_POWER = 0.25
 
 
 def candidate_shares(candidates):
@@ -155,7 +157,7 @@ def resolve_prior(prior, shares, candidates):
             shares = candidate_shares(candidates)
         if prior == "adaptive" and effective_classes(shares) < BALANCED * n_classes:
             # what the annotator prefers repeats its bias; wrong classes of the sets even theirs out
-            prior = shares if of_sets else np.sqrt(shares)
+            prior = shares if of_sets else shares**SHARES_POWER
         else:
             prior = np.ones(n_classes) if prior in ("adaptive", "uniform") else shares
     elif prior is None:

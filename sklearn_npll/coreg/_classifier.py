@@ -77,7 +77,7 @@ shape (n_classes,) or None, default="auto"
         shares, wrong for imbalanced classes. "candidates": the mean of the candidate sets with
         equal weight in each. "annotator": the mean of the annotator's scores or votes. "adaptive":
         "uniform" if the annotator, or else the sets, name the classes about equally often,
-        otherwise the square root of "annotator", normalised, or else "candidates". "estimated":
+        otherwise the fourth root of "annotator", normalised, or else "candidates". "estimated":
         the mean of the predictions restricted to the candidates. None: no alignment. "auto" is
         "uniform" in the paper's variant, "adaptive" in the robust one.
     alignment_rounds : int, default=1
