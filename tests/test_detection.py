@@ -226,6 +226,25 @@ def test_fit_resample_of_a_container():
 
 
 @each_detector
+def test_y_beside_a_container_is_refused(detector):
+    detector = clone(detector)
+    for ask in (detector.fit, detector.fit_resample):
+        with pytest.raises(
+            ValueError, match="a PartialLabels, whose candidates.*there is a y, too"
+        ):
+            ask(LABELS, NAMES[T])
+    detector.fit(LABELS)
+    with pytest.raises(ValueError, match="leave y out"):
+        detector.score_noise(LABELS, LABELS)
+
+
+def test_y_is_judged_by_the_scores_as_the_error_says():
+    y = NAMES[NOISY]
+    labels = LABELS.replace(candidates=LABELS.classes == np.asarray(y)[:, None], known=None)
+    assert_array_equal(LabelMatchDetector().fit(labels).clean_mask_, CLEAN)
+
+
+@each_detector
 def test_finds_the_noise(detector):
     detector = clone(detector).fit(LABELS)
     judged = ~KNOWN & ~SETS.all(axis=1)

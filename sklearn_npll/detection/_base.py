@@ -146,6 +146,17 @@ def _few(classes, limit=10):
     return f"{names}, ..." if len(classes) > limit else names
 
 
+def _check_one_source(X, y):
+    """Raise a ValueError if y is given beside a PartialLabels, which has the labels to judge."""
+    if isinstance(X, PartialLabels) and y is not None:
+        raise ValueError(
+            "X is a PartialLabels, whose candidates are the labels to judge, but there is a y, too."
+            " To judge the candidates leave y out. To judge y pass X.data and y; to judge it by the"
+            " scores or votes of X pass"
+            " X.replace(candidates=X.classes == np.asarray(y)[:, None], known=None) alone."
+        )
+
+
 class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
     """Base of the detectors of noisy labels.
 
@@ -208,7 +219,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : PartialLabels, array-like of shape (n_samples, n_features), or images
-            Samples. A `PartialLabels` brings its own samples and candidates; `y` is then ignored.
+            Samples. A `PartialLabels` brings its own samples and candidates, and there is no `y`.
         y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
             Noisy labels, with -1 for unlabelled; or candidates: an indicator matrix, dense or CSR,
             in which a row of ones means unlabelled, with the classes 0 to n_classes - 1 or, if the
@@ -222,10 +233,11 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If X or y are malformed or do not suit the detector, there are fewer than two classes or
-            samples, or y is a matrix and the annotator's classes are other numbers than 0 to
-            n_classes - 1 in order.
+            If X or y are malformed or do not suit the detector, there is a y beside a
+            `PartialLabels` as X, there are fewer than two classes or samples, or y is a matrix and
+            the annotator's classes are other numbers than 0 to n_classes - 1 in order.
         """
+        _check_one_source(X, y)
         problem = self._check_problem(X, y)
         problem.data = self._check_samples(problem.data, reset=True)
         self.classes_ = problem.classes
@@ -258,7 +270,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : PartialLabels, array-like of shape (n_samples, n_features), or images
-            Samples as in `fit`. A `PartialLabels` brings its own candidates; `y` is then ignored.
+            Samples as in `fit`. A `PartialLabels` brings its own candidates, and there is no `y`.
         y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
             Labels or candidates as in `fit`; the columns of a matrix are in the order of
             `classes_`, which are no numbers or 0 to n_classes - 1.
@@ -271,12 +283,13 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If y is missing or of another length, or has a class that was not there in `fit`, or is
-            a matrix and `classes_` are other numbers.
+            If y is missing, beside a `PartialLabels` as X, or of another length, or has a class
+            that was not there in `fit`, or is a matrix and `classes_` are other numbers.
         """
         check_is_fitted(self)
+        _check_one_source(X, y)
         problem = self._check_new(X, y)
-        if isinstance(y, PartialLabels) and not isinstance(X, PartialLabels):
+        if isinstance(y, PartialLabels):
             X = y.replace(data=X)
         return 1 - _settle(self._score(X, problem.candidates), problem)
 

@@ -149,7 +149,8 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         """
         name = weight_name(self.estimator) if self.use == "weights" else None
         data = self._check_samples(check_problem(X, y).data, reset=True)
-        self.detector_ = clone(self.detector).fit(X, y)
+        noisy = None if isinstance(X, PartialLabels) else y  # y beside them is for a scorer
+        self.detector_ = clone(self.detector).fit(X, noisy)
         self.classes_ = np.asarray(self.detector_.classes_)
         problem = check_among(X, y, self.classes_, "the detector")
         codes = self._codes(problem)
