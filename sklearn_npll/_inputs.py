@@ -363,10 +363,11 @@ def with_candidates(estimator, X, y):
         return estimator, X, PartialLabels.from_candidates(y, classes=estimator.classes_)
     if isinstance(X, PartialLabels):
         return estimator, X, X
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        X = estimator[:-1].transform(X)
-        if isinstance(X, PartialLabels):
-            return estimator[-1], X, X
+    if isinstance(estimator, Pipeline):
+        # Step by step: estimator[:-1] seems not fitted if its last step has nothing to learn.
+        for _, step in estimator.steps[:-1]:
+            X = X if step in (None, "passthrough") else step.transform(X)
+        return with_candidates(estimator.steps[-1][1], X, None)
     raise ValueError(
         "There are no candidates to compare predictions with: X must be a PartialLabels, the"
         " estimator a pipeline with an annotator, or y the candidates of shape (n_samples,"

@@ -8,12 +8,13 @@ import sklearn
 from scipy import sparse as sp
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.dummy import DummyClassifier
-from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, f1_score, log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_npll import PartialLabels
+from sklearn_npll import PartialLabels, VLMPartialAnnotator
 from sklearn_npll.metrics import covering_rate
 from sklearn_npll.model_selection import (
     approximated_accuracy_scorer,
@@ -39,6 +40,13 @@ class Annotator(TransformerMixin, BaseEstimator):
             return {"candidates": PartialLabels.from_sets(rows, classes=NAMES).candidates}
 
         return PartialLabels(X, NAMES, plan=plan)
+
+
+class Stateless(Annotator):
+    """Learns nothing, so that no attribute tells it is fitted."""
+
+    def fit(self, X, y=None):
+        return self
 
 
 class Constant(ClassifierMixin, BaseEstimator):
@@ -105,6 +113,29 @@ class TestLabelFreeScorers:
         assert search.fit(list(range(6))).best_params_ == {"constant__label": "cat"}
         if scorer is covering_rate_scorer:
             assert search.best_score_ == pytest.approx(2 / 3)
+
+    def test_annotator_without_state(self, pipe, scorer, expected):
+        samples = list(range(6))
+        for nested in (
+            make_pipeline(Stateless(), Constant()),
+            make_pipeline("passthrough", Stateless(), Constant()),
+            make_pipeline(FunctionTransformer(), make_pipeline(Stateless(), Constant())),
+            make_pipeline(make_pipeline(Stateless(), Constant())),
+        ):
+            assert scorer(nested.fit(samples), samples) == pytest.approx(expected)
+        search = GridSearchCV(
+            make_pipeline(Stateless(), Constant()),
+            {"constant__label": ["dog", "cat"]},
+            scoring=scorer,
+            cv=3,
+            error_score="raise",
+        )
+        assert search.fit(samples).best_params_ == {"constant__label": "cat"}
+
+    def test_annotator_that_is_not_fitted_is_an_error(self, pipe, scorer, expected):
+        annotator = VLMPartialAnnotator(["cat", "dog"])
+        with pytest.raises(NotFittedError, match="VLMPartialAnnotator"):
+            scorer(make_pipeline(annotator, pipe[-1]), np.zeros((6, 64), dtype=np.float32))
 
     def test_is_picklable(self, pipe, scorer, expected):
         assert pickle.loads(pickle.dumps(scorer)) is scorer
