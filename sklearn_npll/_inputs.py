@@ -6,6 +6,7 @@ from numbers import Number
 
 import numpy as np
 from scipy import sparse as sp
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
@@ -150,14 +151,15 @@ def check_features(estimator, X, reset, dtype):
 
 
 def validate_features(estimator, X, reset, dtype):
-    """Check features as scikit-learn does, and name the rows that are not finite.
+    """Do what scikit-learn's ``validate_data`` does, and name rows that are not finite.
 
     Parameters
     ----------
     estimator : estimator
+        Its ``n_features_in_`` and ``feature_names_in_`` are set, or compared with X.
     X : array-like of shape (n_samples, n_features)
     reset : bool
-        Whether to set the estimator's features, or to compare with them.
+        Whether to set them.
     dtype : data-type or list of them
 
     Returns
@@ -167,18 +169,24 @@ def validate_features(estimator, X, reset, dtype):
     Raises
     ------
     ValueError
-        What scikit-learn raises.
+        If X is not numeric and finite, or does not match.
     """
     try:
         return validate_data(estimator, X, reset=reset, dtype=dtype)
     except ValueError as error:
-        first, _, rest = str(error).partition("\n")
-        if not first.startswith("Input X contains") or sp.issparse(X):
+        if not str(error).startswith("Input X contains"):
             raise
-        is_wrong = np.isnan if "NaN" in first else np.isinf
-        with np.errstate(over="ignore"):
-            wrong = is_wrong(np.asarray(X, dtype=np.atleast_1d(dtype)[-1])).any(axis=1)
-        raise ValueError(f"{first.rstrip('.')}: {name_rows(wrong)}.\n{rest}".rstrip()) from None
+        # By another estimator, as this one may have been fitted on other features before.
+        data = validate_data(BaseEstimator(), X, dtype=dtype, ensure_all_finite=False)
+        wrong = {
+            "NaN": np.isnan(data).any(axis=1),
+            f"infinity or a value too large for {data.dtype}": np.isinf(data).any(axis=1),
+        }
+        found = [f"{name}: {name_rows(rows)}" for name, rows in wrong.items() if rows.any()]
+        raise ValueError(
+            f"Input X contains {'; '.join(found)}. Leave these rows out, or fill their values in,"
+            " such as with sklearn.impute.SimpleImputer."
+        ) from error
 
 
 def check_magnitude(data, largest, name="X"):

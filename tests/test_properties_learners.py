@@ -250,3 +250,47 @@ def test_classic_learners_do_not_depend_on_the_order_of_rows_and_classes(name, o
 def test_features_are_no_sparse_matrix(name):
     with pytest.raises(TypeError, match="[Ss]parse"):
         clone(LEARNERS[name]).fit(sp.csr_array(X), SETS)
+
+
+# No images, and none who only reads the annotator's answers.
+WITH_FEATURES = [
+    name
+    for name, case in CASES.items()
+    if np.ndim(case.new) == 2
+    and name not in ("AnnotatorClassifier", "DawidSkeneClassifier", "LabelModelClassifier")
+]
+
+
+@pytest.mark.parametrize("name", WITH_FEATURES)
+def test_rows_that_are_not_finite_are_named(name):
+    case = CASES[name]
+    damaged = blobs()[0]
+    damaged[[3, 20], 1] = np.nan
+    damaged[5, 0] = np.inf
+    message = r"^Input X contains NaN: rows 3, 20; infinity or a value too large for .*: row 5"
+    wrong = case.X.replace(data=damaged) if isinstance(case.X, PartialLabels) else damaged
+    with pytest.raises(ValueError, match=message):
+        clone(case.estimator).fit(wrong, case.y, **case.fit_params)
+    fitted = case.fit()
+    ask = fitted.predict if hasattr(fitted, "predict") else fitted.predict_proba
+    with pytest.raises(ValueError, match=message):
+        ask(damaged)
+
+
+def test_a_row_is_named_whatever_the_features_of_an_earlier_fit():
+    learner = clone(LEARNERS["PLKNeighborsClassifier"]).fit(X[:, :2], SETS)
+    with pytest.raises(ValueError, match="Input X contains NaN: row 7"):
+        learner.fit(np.where(np.arange(24)[:, None] == 7, np.nan, X), SETS)
+
+
+def test_missing_values_of_pandas_are_named():
+    frame = pd.DataFrame({"a": X[:, 0], "b": pd.array([None, *range(23)], dtype="Int64")})
+    with pytest.raises(ValueError, match="Input X contains NaN: row 0"):
+        clone(LEARNERS["PLKNeighborsClassifier"]).fit(frame, SETS)
+
+
+def test_only_values_too_large_for_the_type_in_use_are_named():
+    features = X.astype(np.float64)
+    features[2], features[3] = np.inf, 1e60  # more than a float32 holds
+    with pytest.raises(ValueError, match="infinity or a value too large for .*: row 2\\b(?!,)"):
+        clone(LEARNERS["NeighborVoteDetector"]).fit(features, SETS)
