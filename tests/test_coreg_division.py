@@ -268,7 +268,7 @@ def test_a_hard_class_is_judged_by_its_own_losses():
     loss = np.concatenate([easy.ravel(), hard.ravel(), few])
     label = np.repeat([0, 1, 2], [80, 80, 2])
     together, means = clean_probability(loss, 0)
-    apart, same_means = clean_probability_by_class(loss, label, 0)
+    apart, same_means = clean_probability_by_class(loss, 0, label)
     right = np.concatenate([np.repeat([1, 0, 1, 0], 40), [1, 0]]) > 0
     np.testing.assert_array_equal(apart > 0.5, right)
     assert (together[80:120] < 0.5).all()  # the right ones of the hard class, put away with it

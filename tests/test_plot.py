@@ -301,5 +301,5 @@ def test_missing_matplotlib_is_named_only_when_drawing(labels, monkeypatch):
 
     display = CandidateSetDisplay([1, 2], [3, 4])
     monkeypatch.setattr(builtins, "__import__", no_matplotlib)
-    with pytest.raises(ImportError, match=r"pip install sklearn-npll\[plot\]"):
+    with pytest.raises(ImportError, match=r"pip install matplotlib"):
         display.plot()

@@ -49,7 +49,7 @@ class Processes:
         dist.broadcast_object_list(box)
         return box[0]
 
-    def on_main(self, function, *args, **kwargs):
+    def on_main(self, function, *args):
         """Call a function in the main process only, and return in each what it returned.
 
         Raises
@@ -58,11 +58,11 @@ class Processes:
             In the other processes, if it raised an error in the main one.
         """
         if self.size == 1:
-            return function(*args, **kwargs)
+            return function(*args)
         value = error = None
         if self.is_main:
             try:
-                value = function(*args, **kwargs)
+                value = function(*args)
             except BaseException as raised:  # the others wait, whatever it is
                 error = raised
         value, failure = self.from_main((value, None if error is None else repr(error)))

@@ -183,9 +183,7 @@ class DividingNet(ContrastiveNet):
             judge = functools.partial(clean_probability_by_class, label=best[judged].cpu().numpy())
         else:
             judge = clean_probability
-        posterior, means = self.processes.on_main(
-            judge, judged_loss, random_state=self.seed + self.epoch_
-        )
+        posterior, means = self.processes.on_main(judge, judged_loss, self.seed + self.epoch_)
         clean[judged] = torch.from_numpy(posterior).to(clean.device)
         return clean, means
 

@@ -218,17 +218,17 @@ def clean_probability(loss, random_state):
     return posterior[:, order[0]].astype(np.float32), mixture.means_[order, 0]
 
 
-def clean_probability_by_class(loss, label, random_state):
+def clean_probability_by_class(loss, random_state, label):
     """Posterior as by `clean_probability`, with a mixture of its own for each frequent class.
 
     Parameters
     ----------
     loss : ndarray of shape (n,)
         Scaled division losses.
+    random_state : int
     label : ndarray of int of shape (n,)
         Most probable candidate of each row. The rows of a class with fewer than `MIN_ROWS` are
         judged by the mixture of all rows.
-    random_state : int
 
     Returns
     -------
