@@ -20,8 +20,6 @@ except ImportError:  # scikit-learn < 1.6
         """Validate X and y and set or check ``n_features_in_`` and ``feature_names_in_``."""
         if "ensure_all_finite" in check_params:
             check_params["force_all_finite"] = check_params.pop("ensure_all_finite")
-        if "ensure_all_finite" in check_params:
-            check_params["force_all_finite"] = check_params.pop("ensure_all_finite")
         return _estimator._validate_data(X=X, y=y, **check_params)
 
 
