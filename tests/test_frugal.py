@@ -32,7 +32,7 @@ from sklearn_npll._rules import candidates_from_scores, largest_scores
 from sklearn_npll.annotators import ConformalPartialAnnotator, EnsemblePartialAnnotator
 from sklearn_npll.baselines import PseudoLabelClassifier
 from sklearn_npll.baselines._aggregation import best_labels
-from sklearn_npll.coreg import _dividing_net
+from sklearn_npll.coreg import _dividing_net, _division
 from sklearn_npll.coreg._annotation import annotator_labels, candidate_shares, soft_labels
 from sklearn_npll.datasets import make_candidates
 from sklearn_npll.detection import NeighborVoteDetector
@@ -149,10 +149,12 @@ def make_labels(**parts):
         ({"prior": "estimated"}, {"scores": SCORES}),
         ({"pseudo_label_threshold": "class", "prototype_blend": 0.5}, {"scores": SCORES}),
         ({"prior": "annotator", "division": NeighborVoteDetector()}, {"scores": SCORES}),
+        ({"division": "class"}, {}),
     ],
-    ids=["robust", "paper", "votes", "estimated", "options", "detector"],
+    ids=["robust", "paper", "votes", "estimated", "options", "detector", "class"],
 )
 def test_large_and_small_problems_train_alike(params, parts, monkeypatch):
+    monkeypatch.setattr(_division, "MIN_ROWS", 4)  # for thirty classes of 240 rows
     labels = make_labels(**parts)
     small = classifier(**params).fit(labels)
     assert isinstance(small.label_distributions_, np.ndarray)

@@ -42,6 +42,17 @@ def test_replace_asks_the_plan_once():
     assert asked == [4]
 
 
+def test_replace_does_not_take_samples_that_are_exchanged():
+    class Unreadable(list):
+        def __getitem__(self, rows):
+            raise AssertionError("taken")
+
+    labels = PartialLabels(Unreadable("abcd"), NAMES, SETS)[[0, 2]]
+    assert labels.replace(data=["y", "z"]).data == ["y", "z"]
+    with pytest.raises(AssertionError, match="taken"):
+        labels.replace(votes=None)
+
+
 @pytest.mark.parametrize(
     "parts, error, message",
     [

@@ -43,7 +43,8 @@ class ChangedArray(MeasuredArray):
         """
         if unknown := sorted(set(parts) - set(PARTS)):
             raise TypeError(f"replace has no {', '.join(unknown)}; it takes {', '.join(PARTS)}.")
-        parts = {**{name: getattr(self, name) for name in PARTS}, **parts}
+        # what is exchanged is not asked for: samples may be many images still to be taken
+        parts |= {name: getattr(self, name) for name in PARTS if name not in parts}
         return type(self)(parts.pop("data"), self.classes, parts.pop("candidates"), **parts)
 
     def with_known(self, y: ArrayLike) -> Self:

@@ -417,15 +417,17 @@ def _annotate(task):
     annotator, X, shard = task.annotator, task.X, task.shard
     if state_of(shard) == WHOLE:
         return
+    changes = dict.fromkeys(shard.note["drop"])
+    last = annotator[-1] if isinstance(annotator, Pipeline) else annotator
+    if getattr(last, "output", None) != "embeddings":
+        changes["data"] = as_paths(X)
     try:
         labels = check_answers(annotator.transform(X), "annotator")
-        labels = labels.replace(**dict.fromkeys(shard.note["drop"]))  # which asks the annotator
+        labels = labels.replace(**changes)  # which asks the annotator
     except (ImageReadError, ChatError) as error:
         if error.index is None:
             raise
         # The row in all samples, not in those of the shard.
         index = error.index + shard.rows.start
         raise type(error)(**{**vars(error), "index": index}) from error
-    last = annotator[-1] if isinstance(annotator, Pipeline) else annotator
-    embeds = getattr(last, "output", None) == "embeddings"
-    shard.write(labels if embeds else labels.replace(data=as_paths(X)))
+    shard.write(labels)

@@ -120,9 +120,10 @@ def run(args):
             stacklevel=2,
         )
     with warnings.catch_warnings():
-        # all of them are listed below, and of the shipped model is told above
+        # all of them are listed below
         warnings.filterwarnings("ignore", message=r"\d+ of \d+ images cannot be read")
-        warnings.filterwarnings("ignore", message="The shipped model")
+        if args.model is None:  # told above
+            warnings.filterwarnings("ignore", message="The shipped model")
         labels = annotator.fit_transform(images)
     labels, errors = _readable(labels)
 

@@ -114,8 +114,8 @@ def read_known(file, labels, folder):
     """
     rows = {os.path.abspath(path): row for row, path in enumerate(labels.data)}
     names = labels.classes.tolist()
-    classes = {str(name): code for code, name in enumerate(names)}
-    codes = np.full(len(labels), -1)
+    classes = {str(name): name for name in names}
+    known = np.full(len(labels), "-1", dtype=object)
     with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         header = stream.readline()
         stream.seek(0)
@@ -135,15 +135,12 @@ def read_known(file, labels, folder):
                 raise ValueError(
                     f"{where}: {path!r} is no annotated image. Paths are relative to {folder}."
                 )
-            code = classes.get(name)
-            if code is None:
+            if name not in classes:
                 raise ValueError(f"{where}: {name!r} is no class.{did_you_mean(name, names)}")
-            if codes[row] not in (-1, code):
-                raise ValueError(
-                    f"{where}: {path!r} is {name!r} here, and {names[codes[row]]!r} above."
-                )
-            codes[row] = code
-    return np.where(codes >= 0, labels.classes[codes].astype(object), "-1")
+            if known[row] not in ("-1", classes[name]):
+                raise ValueError(f"{where}: {path!r} is {name!r} here, and {known[row]!r} above.")
+            known[row] = classes[name]
+    return known
 
 
 def read_prior(text, classes):

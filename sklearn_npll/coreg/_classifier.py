@@ -397,8 +397,8 @@ shape (n_classes,) or None, default="auto"
             )
         if self.candidate_update is not None and not isinstance(self.division, str):
             raise ValueError(
-                f"candidate_update={self.candidate_update!r} needs division='mixture': a detector "
-                "has judged the given candidates for good, so others would not be used"
+                f"candidate_update={self.candidate_update!r} needs division='mixture' or 'class': "
+                "a detector has judged the given candidates for good, so others would not be used"
             )
 
     def _check_problem(self, X, y):

@@ -171,14 +171,14 @@ class DividingNet(ContrastiveNet):
         if data.clean is not None:  # a detector has judged the rows before
             clean[judged] = data.clean[judged]
             return clean, np.full(2, np.nan)
-        loss = reduce_rows(division_loss, proba, self.memory_[k].candidates(data))
+        candidates = self.memory_[k].candidates(data)
+        loss = reduce_rows(division_loss, proba, candidates)
         if judged.any():
             loss[judged] = min_max_scale(loss[judged])
         self.losses_[k].append(loss)
         mean_loss = torch.stack(list(self.losses_[k])).mean(0)
         judged_loss = mean_loss[judged].double().cpu().numpy()
         if self.method.division == "class":
-            candidates = self.memory_[k].candidates(data)
             best = reduce_rows(lambda p, c: (p * c).argmax(1), proba, candidates)
             judge = functools.partial(clean_probability_by_class, label=best[judged].cpu().numpy())
         else:

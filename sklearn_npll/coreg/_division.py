@@ -81,11 +81,12 @@ def align_distribution(proba, mean_proba, prior, rounds=1):
     -------
     Tensor of shape (n, C)
     """
-    for _ in range(rounds):
+    for i in range(rounds):
+        if i > 0:
+            mean_proba = proba.mean(0)
         aligned = proba * (prior / mean_proba.clamp(min=EPS))
         mass = aligned.sum(1, keepdim=True)
         proba = torch.where(mass > EPS, aligned / mass.clamp(min=EPS), proba)
-        mean_proba = proba.mean(0)
     return proba
 
 

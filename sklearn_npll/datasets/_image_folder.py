@@ -12,11 +12,11 @@ from sklearn.utils import Bunch
 
 from .._typing import PathLike
 
-# Of images too, but only with a plug-in of Pillow or not at all.
+IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Images too, but of types that are not read by default.
 OTHER_EXTENSIONS = frozenset(
     ".arw .avif .cr2 .dng .heic .heif .jfif .jp2 .jxl .nef .orf .psd .raw .svg .tga".split()
 )
-IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def load_image_folder(
@@ -84,8 +84,9 @@ def load_image_folder(
     """
     root = _check_folder(path)
     endings = {f".{e.lower().lstrip('.')}" for e in extensions}
-    folders = [p for p in _visible(root) if p.is_dir()]
-    files = [[p for p in _visible(root) if p.is_file()], *map(_files_below, folders)]
+    visible = _visible(root)
+    folders = [p for p in visible if p.is_dir()]
+    files = [[p for p in visible if p.is_file()], *map(_files_below, folders)]
     top_level, *per_class = _images_among(files, endings)
 
     data = [file for files in per_class for file in files]
