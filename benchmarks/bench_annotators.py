@@ -2,8 +2,8 @@
 
 Fashion-MNIST, images of the shipped test split: each refinement, and of each the aggregations, the
 weights by agreement and the candidate rules. With SKLEARN_NPLL_DATA also CIFAR-10, from embeddings
-of a single template, and Caltech-101, from the probabilities of two backbones, which stand in for
-templates; there are no embeddings of these, so that they cannot be refined.
+of a single template, and Caltech-101: the probabilities of two backbones, which stand in for
+templates, and, to be refined, embeddings that have the probabilities of the first.
 
     python benchmarks/bench_annotators.py
     python benchmarks/bench_annotators.py --n-images 200 --output /dev/null
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from npllbench.precomputed import PrecomputedText, embeddings_from
 from reporting import write_result
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
@@ -39,21 +40,6 @@ AGGREGATIONS = {
     "label_model": LabelModelClassifier(),
 }
 RULES = {"threshold": 0.1, "ratio": 0.5, "cumulative": 0.9, "cpl": (0.6, 0.9)}
-
-
-class PrecomputedText:
-    """A model that knows the embeddings of its class names, and of no image."""
-
-    logit_scale = 100.0
-
-    def __init__(self, names, embeddings):
-        self.embeddings = dict(zip(names, embeddings))
-
-    def encode_image(self, images):
-        raise NotImplementedError("images come as embeddings")
-
-    def encode_text(self, texts):
-        return np.stack([self.embeddings[text] for text in texts])
 
 
 def aggregations(labels, y):
@@ -120,9 +106,7 @@ def fashion_mnist(n_images):
 def cifar10(folder):
     data = np.load(folder / "cifar10_vitb32.npz")
     names = data["classes"].tolist()
-    annotator = VLMPartialAnnotator(
-        names, templates=["{}"], vlm=PrecomputedText(names, data["text_embeddings"])
-    )
+    annotator = PrecomputedText(names, data["text_embeddings"]).annotator()
     rows = list(measure(annotator, data["image_embeddings"], data["classes"][data["label"]]))
     return {"refinements": rows}
 
@@ -134,8 +118,13 @@ def caltech101(folder):
     votes, classes = proba.argmax(axis=2), data["classes"]
     union = PartialLabels.from_votes(votes, classes).candidates
     labels = PartialLabels(None, classes, union, scores=proba.mean(axis=1), votes=votes)
-    rows = [describe(labels, classes[data["y"]], refine="none", seconds=None)]
-    return {"refinements": rows}
+    images, texts, logit_scale = embeddings_from(proba[:, 0])
+    annotator = PrecomputedText(classes.tolist(), texts, logit_scale).annotator()
+    y = classes[data["y"]]
+    return {
+        "both": describe(labels, y, refine="none", seconds=None),
+        "refinements": list(measure(annotator, images, y)),
+    }
 
 
 def main():

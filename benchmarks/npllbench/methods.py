@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import loguniform
 
+from sklearn_npll.annotators import ImageEncoderStudent
+
 # Searched for every method that trains networks; a method may add a few of its own.
 NETWORK_SPACE = {"lr": loguniform(0.005, 0.2), "weight_decay": [1e-4, 5e-4, 2e-3]}
 
@@ -231,10 +233,19 @@ def _network(name, class_name, networks=1, *, space=None, group="neural", **opti
     _add(name, class_name, networks=networks, group=group, space=space, **options)
 
 
-def _coreg(name, group="neural", own=frozenset({"warm_up"}), passes=2.0, **params):
+def _coreg(
+    name,
+    group="neural",
+    own=frozenset({"warm_up"}),
+    passes=2.0,
+    needs=frozenset(),
+    kinds=("features", "images"),
+    **params,
+):
     space = {"temperature": [0.5, 1.0], "n_mixed_views": [1, 2]}
-    scores = params.get("prior") == "annotator" or params.get("evidence_weight")
-    needs = {"scores"} if scores else set()
+    needs = set(needs)
+    if params.get("prior") == "annotator" or params.get("evidence_weight"):
+        needs.add("scores")
     if params.get("doubly_robust"):
         needs.add("known labels")
     _network(
@@ -247,6 +258,7 @@ def _coreg(name, group="neural", own=frozenset({"warm_up"}), passes=2.0, **param
         group=group,
         space=space,
         needs=frozenset(needs),
+        kinds=kinds,
         own=own,
     )
 
@@ -428,3 +440,10 @@ for _name, _params in {
     "+ confidence loss": {"confidence_weight": 0.5},
 }.items():
     _coreg(f"Co-Reg: {_name}", "ablation", **_params)
+_coreg(
+    "Co-Reg: student from the annotator's encoder",
+    "ablation",
+    needs={"scores"},
+    kinds=("images",),
+    module=ImageEncoderStudent(),
+)

@@ -321,11 +321,13 @@ def _dense(matrix):
     return matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
 
 
-def _load_caltech(seed, n_train, n_test, n_val, *, rule, value):
+def _load_caltech(seed, n_train, n_test, n_val, *, rule, value, refine=None):
     """Let one CLIP backbone annotate, and learn from the other's log-probabilities."""
     from sklearn.model_selection import train_test_split
 
     from sklearn_npll import PartialLabels
+
+    from .precomputed import PrecomputedText, embeddings_from
 
     with np.load(_shared("clip", "caltech101_softmax.npz")) as raw:
         raw = dict(raw)
@@ -337,10 +339,15 @@ def _load_caltech(seed, n_train, n_test, n_val, *, rule, value):
     features = np.log(np.maximum(raw["vitb16"].astype(np.float64), 1e-12))
     features = (features - features[rows].mean(axis=0)) / features[rows].std(axis=0)
 
+    images, texts, logit_scale = embeddings_from(raw["vitb32"])
+    model = PrecomputedText(classes.tolist(), texts, logit_scale)
+
     def part(rows):
-        labels = PartialLabels.from_scores(
-            raw["vitb32"][rows], rule, value, data=features[rows], classes=classes
-        )
+        scores, names = raw["vitb32"][rows], classes
+        if refine is not None:
+            refined = model.annotator(refine=refine).fit_transform(images[rows])
+            scores, names = refined.scores, refined.classes
+        labels = PartialLabels.from_scores(scores, rule, value, data=features[rows], classes=names)
         return labels, y[rows]
 
     val = part(val_rows) if n_val else (None, None)
@@ -483,6 +490,10 @@ def _all_suites():
             tasks={
                 "cumulative-0.9": partial(_load_caltech, rule="cumulative", value=0.9),
                 "topk-3": partial(_load_caltech, rule="topk", value=3),
+            },
+            ablation_tasks={
+                f"refine-{name}": partial(_load_caltech, rule="topk", value=3, refine=name)
+                for name in ("zlap", "transclip", "inmap")
             },
             schedule=FEATURES,
             passes=110,

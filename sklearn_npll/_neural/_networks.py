@@ -224,7 +224,8 @@ class EmbeddingNetwork(nn.Module):
         rest the backbone.
     n_classes : int
     mean, scale : Tensor of shape (n_features,) or (channels, 1, 1)
-        Inputs are standardised with these.
+        Inputs are standardised with these, unless the network has an attribute `raw_inputs` that
+        is true.
     projection_dim : int or None
         None for no projection head.
     """
@@ -234,6 +235,8 @@ class EmbeddingNetwork(nn.Module):
 
     def __init__(self, network, n_classes, mean, scale, projection_dim):
         super().__init__()
+        if getattr(network, "raw_inputs", False):
+            mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
         name = last_linear(network, n_classes)
         self.classifier = network.get_submodule(name)
         parent, _, child = name.rpartition(".")

@@ -6,6 +6,7 @@ from ._conformal import ConformalPartialAnnotator
 from ._ensemble import EnsemblePartialAnnotator
 from ._openai_chat import OpenAIChat
 from ._shards import annotate_shard, annotate_shards, merge_shards
+from ._student import ImageEncoderStudent
 from ._transformers_chat import TransformersChat
 from ._vlm_annotator import VLMPartialAnnotator
 
@@ -14,6 +15,7 @@ __all__ = [
     "ChatPartialAnnotator",
     "ConformalPartialAnnotator",
     "EnsemblePartialAnnotator",
+    "ImageEncoderStudent",
     "OpenAIChat",
     "TransformersChat",
     "VLMPartialAnnotator",
