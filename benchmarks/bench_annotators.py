@@ -48,7 +48,7 @@ def aggregations(labels, y):
         scores = aggregator.fit(labels).label_distributions_
         yield {
             "aggregation": name,
-            "accuracy": np.mean(labels.classes[scores.argmax(axis=1)] == y),
+            "accuracy": np.mean(aggregator.transduction_ == y),
             "confidence": scores.max(axis=1).mean(),
         }
 

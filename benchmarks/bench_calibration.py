@@ -17,8 +17,6 @@ from reporting import mean_and_std, write_result
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_npll import PartialLabels
-
 METHODS = ("temperature", "sigmoid", "isotonic")
 
 
@@ -40,23 +38,11 @@ def figures(proba, classes, y):
     }
 
 
-def in_sorted_order(labels):
-    """Return the labels with sorted classes, which temperature scaling takes for granted."""
-    order = np.argsort(labels.classes)
-    return PartialLabels(
-        labels.data,
-        labels.classes[order],
-        labels.toarray()[:, order],
-        scores=labels.scores[:, order],
-        votes=np.argsort(order)[labels.votes],
-    )
-
-
 def run(suite, seed):
     """Return a row for the annotator, for Co-Reg, and for each way of calibrating it."""
     name = next(iter(suite.tasks))
     task = suite.tasks[name](seed, n_train=suite.n_train, n_test=suite.n_test, n_val=100)
-    labels, test, y = in_sorted_order(task.labels), task.X_test, np.asarray(task.y_test)
+    labels, test, y = task.labels, task.X_test, np.asarray(task.y_test)
     epochs = suite.passes if task.kind == "images" else suite.passes // 2
     method = get_methods("Co-Reg")[0]
     clf = method.build(suite.task_schedule(name), seed, len(labels), epochs=epochs).fit(labels)

@@ -107,16 +107,15 @@ class Data:
 def load_fashion(seed, n_train, n_test):
     """Embeddings and scores of the shipped model."""
     rng, parts = np.random.default_rng(seed), []
+    classes = dict(enumerate(load_fashion_mnist("train").class_prompts.values()))
     for subset, n in (("train", n_train), ("test", n_test)):
         data = load_fashion_mnist(subset)
         rows = rng.permutation(len(data.images))[:n]
-        annotator = VLMPartialAnnotator(
-            data.class_prompts, output="embeddings", cache_dir=CACHE_DIR
-        )
+        annotator = VLMPartialAnnotator(classes, output="embeddings", cache_dir=CACHE_DIR)
         parts += [annotator.fit_transform(data.images[rows]), data.target[rows]]
     train, y, test, y_test = parts
-    codes = VLMPartialAnnotator(dict(enumerate(data.class_prompts.values())))
-    return Data(train.data, y, test.data, y_test, 10, scores=train.scores, annotator=codes)
+    scores, codes = train.scores, VLMPartialAnnotator(classes)
+    return Data(train.data, y, test.data, y_test, 10, scores=scores, annotator=codes)
 
 
 def load_caltech(seed, n_train, n_test):

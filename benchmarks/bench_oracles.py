@@ -65,7 +65,7 @@ def settings(labels, y):
     in_set = np.where(holds[:, None], truth, True)
     return {
         "Co-Reg": (labels, {}),
-        "true prior": (labels, {"prior": truth.mean(axis=0)}),
+        "true prior": (labels, {"prior": dict(zip(labels.classes.tolist(), truth.mean(axis=0)))}),
         "perfect division": (labels, {"division": KnownDivision(holds)}),
         "truth in every set": (labels.replace(candidates=candidates | truth), {}),
         "both": (labels.replace(candidates=candidates | truth), {"division": everything}),

@@ -93,8 +93,7 @@ def prior(annotator, learner, X, y, X_test, y_test):
 
     rows, test_rows = long_tail(y), long_tail(y_test)
     labels = annotator.fit_transform(X[rows])
-    order = [classes.tolist().index(name) for name in labels.classes]
-    shares = (wanted / wanted.sum())[order]
+    shares = dict(zip(classes.tolist(), wanted))
     priors = {"uniform": "uniform", "adaptive": "adaptive", "none": None, "true shares": shares}
     yield {
         "prior": "annotator alone",

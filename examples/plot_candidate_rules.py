@@ -43,8 +43,8 @@ fig, (left, right) = plt.subplots(
 left.imshow(images[row], cmap="gray")
 left.set(xticks=[], yticks=[], title=f"true class: {y[row]}")
 shown = right.imshow(opinions.T, aspect="auto", cmap="Blues", vmin=0, vmax=1)
-right.set(xticks=[], xlabel="27 templates", yticks=range(len(data.target_names)))
-right.set_yticklabels(data.target_names)
+right.set(xticks=[], xlabel="27 templates", yticks=range(len(labels.classes)))
+right.set_yticklabels(labels.classes)
 for label, chosen in zip(right.get_yticklabels(), labels[int(row)]):
     label.set_fontweight("bold" if chosen else "normal")
 right.set_title("candidates in bold")

@@ -83,6 +83,31 @@ def as_dense(matrix):
     return matrix.toarray() if sp.issparse(matrix) else matrix
 
 
+def spread_columns(values, names, classes):
+    """Return columns that have names in the order of classes, with zeros for the other classes.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, n_names)
+    names : array-like of shape (n_names,)
+        All of them are classes.
+    classes : ndarray of shape (n_classes,)
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes)
+
+    Examples
+    --------
+    >>> spread_columns(np.array([[0.9, 0.1]]), ["fox", "cat"], np.array(["cat", "dog", "fox"]))
+    array([[0.1, 0. , 0.9]])
+    """
+    columns = {name: column for column, name in enumerate(classes.tolist())}
+    wide = np.zeros((len(values), len(classes)), values.dtype)
+    wide[:, [columns[name] for name in np.asarray(names).tolist()]] = values
+    return wide
+
+
 def largest_columns(matrix):
     """Return the column of the largest entry of each row, the first of equal ones.
 

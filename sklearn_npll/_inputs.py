@@ -36,6 +36,7 @@ class Problem:
     ----------
     data : features or images
     classes : ndarray of shape (n_classes,)
+        Sorted.
     candidates : bool ndarray or csr_array of shape (n_samples, n_classes)
         Sparse only where `check_problem` was asked for it.
     known : bool ndarray of shape (n_samples,)
@@ -57,10 +58,14 @@ class Problem:
         """ndarray of bool of shape (n_samples,): Rows of which not every class is a candidate."""
         return row_sizes(self.candidates) < self.candidates.shape[1]
 
-    def labels(self, data):
-        """Return a `PartialLabels` with these labels and the given samples, or None."""
+    def labels(self, data, coded=False):
+        """Return a `PartialLabels` with these labels and the given samples, or None.
+
+        If `coded`, its classes are their indices, as -1 may be a class here, but not there.
+        """
+        classes = np.arange(len(self.classes)) if coded else self.classes
         parts = {"scores": self.scores, "votes": self.votes, "known": self.known}
-        return PartialLabels(data, self.classes, self.candidates, **parts)
+        return PartialLabels(data, classes, self.candidates, **parts)
 
 
 def check_problem(X, y, full=False, classes=None, sparse=False):
@@ -73,7 +78,7 @@ def check_problem(X, y, full=False, classes=None, sparse=False):
     full : bool, default=False
         Whether every class may be a candidate of every row, as for who learns from scores.
     classes : ndarray of shape (n_classes,), default=None
-        All classes that labels (n_samples,) may have, if they need not occur in them.
+        All classes that labels (n_samples,) may have, if they need not occur in them; sorted.
     sparse : bool, default=False
         Whether candidates, and scores given so, may be sparse, as they then are from `SPARSE_FROM`
         cells on. Otherwise both are made dense.
@@ -227,6 +232,7 @@ def _is_large(n_samples, n_classes):
 
 
 def _from_partial_labels(data, labels, sparse):
+    labels = labels.sort_classes()
     known = np.zeros(len(labels), dtype=bool) if labels.known is None else labels.known
     known = np.require(known, requirements="CW")  # torch wants to write, and no rows in reverse
     scores = labels.scores
@@ -339,6 +345,39 @@ def encode_target(y, classes, n_samples, name):
                 f"{name}: row {row} has the unknown class {label!r}.{did_you_mean(label, classes)}"
             )
     return np.array([index[label] for label in y], dtype=np.intp)
+
+
+def shares_by_class(shares, classes, name):
+    """Return shares given by the names of classes in the order of the classes.
+
+    Parameters
+    ----------
+    shares : mapping of class to share
+    classes : ndarray of shape (n_classes,)
+    name : str
+        What the shares are called in errors.
+
+    Returns
+    -------
+    ndarray of float of shape (n_classes,)
+
+    Raises
+    ------
+    ValueError
+        If a class is unknown or missing.
+
+    Examples
+    --------
+    >>> shares_by_class({"dog": 1, "cat": 3}, np.array(["cat", "dog"]), "prior")
+    array([3., 1.])
+    """
+    names = classes.tolist()
+    for key in shares:
+        if key not in names:
+            raise ValueError(f"{name}: {key!r} is no class.{did_you_mean(key, names)}")
+    if missing := [key for key in names if key not in shares]:
+        raise ValueError(f"{name}: there is no share for {', '.join(map(str, missing))}.")
+    return np.array([shares[key] for key in names], dtype=np.float64)
 
 
 def with_candidates(estimator, X, y):

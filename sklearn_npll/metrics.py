@@ -81,7 +81,8 @@ def ambiguity_score(
     y_true : array-like of shape (n_samples,), default=None
         True classes; -1 where unlabelled. If None, one candidate of each row is counted as true.
     classes : array-like of shape (n_classes,), default=None
-        Names of the columns of a candidate matrix; 0 to n_classes - 1 by default.
+        Names of the columns of a candidate matrix; 0 to n_classes - 1 by default. For a
+        `PartialLabels` the order of the shares, by default its own.
     per_class : bool, default=False
         Whether to return the share for each class, over the rows of which it is not the true
         class. Needs y_true.
@@ -142,11 +143,13 @@ def covering_rate(
     Parameters
     ----------
     y_pred : array-like of shape (n_samples,) or (n_samples, n_classes)
-        Predicted classes, or their probabilities in the order of the candidates' columns.
+        Predicted classes, or their probabilities, the columns in the order of `classes`.
     candidates : PartialLabels or array-like or sparse matrix of shape (n_samples, n_classes)
         The candidates. Rows in which all classes are candidates carry no label and are left out.
     classes : array-like of shape (n_classes,), default=None
-        Names of the columns of a candidate matrix; 0 to n_classes - 1 by default.
+        Names of the columns, of candidates and probabilities alike; by default 0 to n_classes - 1,
+        or those of a `PartialLabels`. A classifier's are sorted, so if those may not be, pass its
+        ``classes_``.
 
     Returns
     -------
@@ -193,11 +196,13 @@ def approximated_accuracy(
     Parameters
     ----------
     proba : array-like of shape (n_samples, n_classes)
-        Predicted probabilities in the order of the candidates' columns.
+        Predicted probabilities, the columns in the order of `classes`.
     candidates : PartialLabels or array-like or sparse matrix of shape (n_samples, n_classes)
         The candidates. Rows in which all classes are candidates carry no label and are left out.
     classes : array-like of shape (n_classes,), default=None
-        Names of the columns of a candidate matrix; 0 to n_classes - 1 by default.
+        Names of the columns, of candidates and probabilities alike; by default 0 to n_classes - 1,
+        or those of a `PartialLabels`. A classifier's are sorted, so if those may not be, pass its
+        ``classes_``.
 
     Returns
     -------
@@ -335,7 +340,7 @@ def noise_detection_f1(
 
 def _as_labels(candidates, classes):
     if isinstance(candidates, PartialLabels):
-        return candidates
+        return candidates if classes is None else candidates.sort_classes(classes)
     return PartialLabels.from_candidates(candidates, classes=classes)
 
 

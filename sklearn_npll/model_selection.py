@@ -18,6 +18,7 @@ from scipy import sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer, make_scorer
 
+from ._evidence import spread_columns
 from ._inputs import with_candidates
 from ._messages import did_you_mean
 from ._partial_labels import PartialLabels
@@ -117,18 +118,15 @@ def approximated_accuracy_scorer(
     0.556
     """
     estimator, X, labels = with_candidates(estimator, X, y)
-    columns = {name: column for column, name in enumerate(labels.classes.tolist())}
+    names = labels.classes.tolist()
     for name in np.asarray(estimator.classes_).tolist():
-        if name not in columns:
+        if name not in names:
             raise ValueError(
                 f"The estimator predicts class {name!r}, which the candidates do not have."
-                f"{did_you_mean(name, columns)}"
+                f"{did_you_mean(name, names)}"
             )
-    proba = np.zeros(labels.shape)
-    proba[:, [columns[name] for name in np.asarray(estimator.classes_).tolist()]] = (
-        estimator.predict_proba(X)
-    )
-    return approximated_accuracy(proba, labels)
+    proba = np.asarray(estimator.predict_proba(X), dtype=float)
+    return approximated_accuracy(spread_columns(proba, estimator.classes_, labels.classes), labels)
 
 
 def make_labeled_scorer(score: str | Callable[..., float], **kwargs: Any) -> Callable[..., float]:

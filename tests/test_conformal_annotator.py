@@ -327,7 +327,7 @@ def test_labels_are_believed_from_wherever_they_come(annotator):
     by_known = annotator.fit_transform(X, Y[::-1], known_labels=FEW)
     by_y = clone(annotator).set_params(use_y=True).fit_transform(X, FEW)
     expected = free.toarray().copy()
-    expected[:20] = np.equal.outer(Y[:20], CLASSES)
+    expected[:20] = np.equal.outer(Y[:20], free.classes)
     for labels in (by_known, by_y):
         np.testing.assert_array_equal(labels.known, np.arange(40) < 20)
         np.testing.assert_array_equal(labels, expected)

@@ -61,8 +61,7 @@ def test_finds_wrong_labels_of_real_images(n_samples, options):
     X, y = data.images[rows], data.target[rows]
     wrong = rng.random(n_samples) < 0.4
     noisy = np.where(wrong, (y + rng.integers(1, 10, n_samples)) % 10, y)
-    y, noisy = data.target_names[y], data.target_names[noisy]
-    annotator = VLMPartialAnnotator(data.class_prompts).fit(X)
+    annotator = VLMPartialAnnotator(dict(enumerate(data.class_prompts.values()))).fit(X)
     zero_shot = annotator.predict(X)
     detector = DeFTDetector(annotator, random_state=1, **options).fit(X, noisy)
     found = detector.clean_mask_
@@ -299,13 +298,13 @@ def test_classes_are_those_of_the_annotator():
     detector = DeFTDetector(annotator, max_epochs=3, random_state=0)
     y = np.where(np.arange(40) % 2, 3, 2)
     detector.fit(X, y)
-    assert detector.classes_.tolist() == [3, 1, 2]
+    assert detector.classes_.tolist() == [1, 2, 3]
     assert detector.annotator_ is not annotator
     assert not hasattr(annotator, "classes_")
     by_labels = detector.proba_yes_
     named = PartialLabels.from_sets([[label] for label in y], classes=[1, 2, 3], data=X)
     assert_array_equal(detector.fit(named).proba_yes_, by_labels)
-    with pytest.raises(ValueError, match="0 to 2, but the annotator has the classes 3, 1, 2: name"):
+    with pytest.raises(ValueError, match="0 to 2, but the annotator has the classes 1, 2, 3: name"):
         detector.fit(X, np.eye(3)[y - 1])
     with pytest.raises(ValueError, match="y has 2 columns, but the annotator has 3 classes"):
         detector.fit(X, np.eye(2)[y - 2])

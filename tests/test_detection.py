@@ -283,11 +283,11 @@ TURNED = Oracle(["dog", "cat", "bee", "ant"], np.array(OPINION)[:, ::-1])
 
 def test_label_match_by_hand():
     detector = LabelMatchDetector(TURNED).fit(ROWS, ["ant", "cat", "bee", "dog"])
-    assert_array_equal(detector.classes_, ["dog", "cat", "bee", "ant"])
+    assert_array_equal(detector.classes_, ["ant", "bee", "cat", "dog"])
     assert_array_equal(detector.clean_mask_, [True, False, False, True])
     assert_allclose(detector.clean_score_, [0.7, 0.3, 0.2, 0.8])
     assert_allclose(detector.score_noise(ROWS, ["bee"] * 4), [0.8, 0.4, 0.8, 1])
-    assert_allclose(detector.predict_proba(ROWS), TURNED.proba)
+    assert_allclose(detector.predict_proba(ROWS), TURNED.proba[:, [3, 2, 1, 0]])
     assert isinstance(detector.annotator_, Oracle)
 
 
@@ -315,18 +315,19 @@ def test_labels_need_not_name_every_class_of_the_annotator():
 
 @pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist, sp.csr_array])
 def test_columns_of_a_matrix_are_classes_of_the_annotator(convert):
-    matrix = convert(np.eye(4, dtype=int)[[3, 1, 2, 0]])  # ant, cat, bee, dog
+    matrix = convert(np.eye(4, dtype=int)[[0, 2, 1, 3]])  # ant, cat, bee, dog
     by_name = LabelMatchDetector(TURNED).fit(ROWS, ["ant", "cat", "bee", "dog"])
     detector = LabelMatchDetector(TURNED).fit(ROWS, matrix)
     assert_array_equal(detector.clean_score_, by_name.clean_score_)
     assert_array_equal(detector.score_noise(ROWS, matrix), detector.noise_score_)
-    by_number = LabelMatchDetector(Oracle(range(4), TURNED.proba)).fit(ROWS, matrix)
-    assert_array_equal(by_number.clean_score_, by_name.clean_score_)
-    for classes in ([2, 0, 3, 1], [1, 2, 3, 4]):
-        numbered = LabelMatchDetector(Oracle(classes, TURNED.proba))
-        for method in (numbered.fit, numbered.fit(ROWS, classes).score_noise):
-            with pytest.raises(ValueError, match=r"0 to 3, but .* has the classes .*name the col"):
-                method(ROWS, matrix)
+    for numbers in ([3, 2, 1, 0], [0, 1, 2, 3]):  # dog, cat, bee, ant in the order of the columns
+        turned = TURNED.proba if numbers[0] else TURNED.proba[:, ::-1]
+        by_number = LabelMatchDetector(Oracle(numbers, turned)).fit(ROWS, matrix)
+        assert_array_equal(by_number.clean_score_, by_name.clean_score_)
+    numbered = LabelMatchDetector(Oracle([1, 2, 3, 4], TURNED.proba))
+    for method in (numbered.fit, numbered.fit(ROWS, [1, 2, 3, 4]).score_noise):
+        with pytest.raises(ValueError, match=r"0 to 3, but .* has the classes .*name the col"):
+            method(ROWS, matrix)
     with pytest.raises(ValueError, match="y has 4 columns, but the annotator has 3 classes"):
         LabelMatchDetector(Oracle(range(3), SCORES)).fit(ROWS, matrix)
 
@@ -351,7 +352,7 @@ def test_fitting_the_annotator_again_has_no_effect(detector):
     before = detector.fit(ROWS, y).score_noise(ROWS, y)
     annotator.classes_, annotator.proba = annotator.classes_[::-1], annotator.proba[::-1]
     assert_array_equal(detector.score_noise(ROWS, y), before)
-    detector.annotator_.classes_ = annotator.classes_  # as where the copy wraps what is fitted
+    detector.annotator_.classes_ = np.array(list("abcd"))  # as where the copy wraps what is fitted
     with pytest.raises(ValueError, match="fitted again, with other classes"):
         detector.score_noise(ROWS, y)
 
@@ -384,7 +385,7 @@ def test_images_and_an_annotator_that_is_not_fitted():
         assert_array_equal(detector.clean_mask_[::8], False)
         assert detector.clean_mask_.mean() > 0.6
         assert not hasattr(annotator, "classes_") and not hasattr(detector, "n_features_in_")
-        assert_array_equal(detector.classes_, ["green", "blue", "red"])
+        assert_array_equal(detector.classes_, ["blue", "green", "red"])
         assert_array_equal(detector.classes_[detector.predict_proba(images).argmax(axis=1)], y)
         assert detector.score_noise(images[:1], ["red"]) < detector.score_noise(
             images[:1], ["blue"]
@@ -576,7 +577,8 @@ def fashion():
     data = load_fashion_mnist("train")
     rng = np.random.default_rng(0)
     rows = rng.permutation(len(data.images))[:400]
-    annotator = VLMPartialAnnotator(data.class_prompts, templates="simple", output="embeddings")
+    classes = dict(enumerate(data.class_prompts.values()))
+    annotator = VLMPartialAnnotator(classes, templates="simple", output="embeddings")
     labels = annotator.fit_transform(data.images[rows])
     wrong = rng.random(400) < 0.4
     noisy = np.where(wrong, (data.target[rows] + rng.integers(1, 10, 400)) % 10, data.target[rows])

@@ -199,14 +199,14 @@ def test_a_matrix_and_an_annotator_with_names():
         def predict_proba(self, X):
             return np.full((len(X), 3), [0.6, 0.3, 0.1])
 
-    matrix = np.eye(3, dtype=int)[[0, 1, 2, 0, 1, 2]]  # cat, bee, ant, cat, bee, ant
+    matrix = np.eye(3, dtype=int)[[2, 1, 0, 2, 1, 0]]  # cat, bee, ant, cat, bee, ant
     clf = DeFTClassifier(LabelMatchDetector(Named()), Recorder(), min_per_class=0)
     clf.fit(DATA, matrix)
-    assert_array_equal(clf.classes_, NAMES[::-1])
+    assert_array_equal(clf.classes_, NAMES)
     assert_array_equal(clf.estimator_.seen_[1], ["cat", "cat"])
     with pytest.raises(ValueError, match="class 0, which the annotator does not know"):
         coreg(division=LabelMatchDetector(Named())).fit(DATA, matrix)
-    named = PartialLabels.from_candidates(matrix, classes=NAMES[::-1])
+    named = PartialLabels.from_candidates(matrix, classes=NAMES)
     found = coreg(division=LabelMatchDetector(Named()), max_epochs=3).fit(DATA, named)
     assert_allclose(found.clean_probability_, [0.6, 0.3, 0.1] * 2)
 

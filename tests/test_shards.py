@@ -379,7 +379,7 @@ class TestRefusals:
             ({"templates": ["{}", "a {}"]}, r"templates\[1\] was 'pale {}', and is 'a {}' now"),
             ({"batch_size": 2}, "batch_size was 4, and is 2 now"),
             ({"output": "embeddings"}, "output was 'images', and is 'embeddings' now"),
-            ({"classes": ["red", "blue", "green"]}, r"classes\[1\] was 'green', and is 'blue' now"),
+            ({"classes": ["red", "blue", "lush green"]}, r"classes\[1\] was 'green', and is 'lush"),
         ],
     )
     def test_another_annotator(self, annotator, folder, params, message):

@@ -50,10 +50,12 @@ def test_prompts_keep_other_braces():
 
 def test_classes():
     assert resolve_classes(["cat", "dog"]) == (["cat", "dog"], [["cat"], ["dog"]])
+    assert resolve_classes(["fox", "cat"]) == (["cat", "fox"], [["cat"], ["fox"]])
+    assert resolve_classes({10: "ten", 9: "nine"}) == ([9, 10], [["nine"], ["ten"]])
     assert resolve_classes(pd.Series(["cat", "dog"])) == (["cat", "dog"], [["cat"], ["dog"]])
     assert resolve_classes({"b": ("dog", "puppy"), "a": "cat"}) == (
-        ["b", "a"],
-        [["dog", "puppy"], ["cat"]],
+        ["a", "b"],
+        [["cat"], ["dog", "puppy"]],
     )
 
 

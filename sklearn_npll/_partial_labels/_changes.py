@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse as sp
 
+from .._messages import did_you_mean
 from .._rules import trust_labels
 from .._typing import Self
 from ._measures import MeasuredArray
@@ -47,6 +50,62 @@ class ChangedArray(MeasuredArray):
         parts |= {name: getattr(self, name) for name in PARTS if name not in parts}
         return type(self)(parts.pop("data"), self.classes, parts.pop("candidates"), **parts)
 
+    def sort_classes(self, classes: ArrayLike | None = None) -> Self:
+        """Return a container of the same labels with its columns in another order.
+
+        Parameters
+        ----------
+        classes : array-like of shape (n_classes,), default=None
+            The same classes in the order that is wanted, such as a classifier's ``classes_``;
+            sorted by default.
+
+        Returns
+        -------
+        labels : PartialLabels
+            This one if it has the order already. Otherwise candidates and scores have their
+            columns, and votes their indices, in the new order. The samples are shared.
+
+        Raises
+        ------
+        ValueError
+            If these are not the classes of the container.
+
+        Examples
+        --------
+        >>> from sklearn_npll import PartialLabels
+        >>> labels = PartialLabels.from_votes([[0, 0], [1, -1]], ["fox", "cat"])
+        >>> labels = labels.sort_classes()
+        >>> labels.classes
+        array(['cat', 'fox'], dtype='<U3')
+        >>> labels.votes
+        array([[ 1,  1],
+               [ 0, -1]], dtype=int8)
+        """
+        wanted = np.sort(self.classes) if classes is None else np.asarray(classes)
+        names, order = wanted.tolist(), {c: i for i, c in enumerate(self.classes.tolist())}
+        if names == list(order):
+            return self
+        if unknown := [name for name in names if name not in order]:
+            raise ValueError(
+                f"{unknown[0]!r} is no class of these labels.{did_you_mean(unknown[0], order)}"
+            )
+        if sorted(names) != sorted(order):
+            raise ValueError(
+                f"classes has {len(names)} names, but each of the {len(order)} classes of these"
+                " labels must be in it once."
+            )
+        columns = np.array([order[name] for name in names])
+        self._materialize()  # here, or the copy would call the plan again
+        labels = object.__new__(type(self))
+        vars(labels).update(vars(self), classes=self.classes[columns])
+        labels._candidates = _take_columns(self._candidates, columns)
+        if self._scores is not None:
+            labels._scores = _take_columns(self._scores, columns)
+        if self._votes is not None:
+            codes = np.append(np.argsort(columns), -1)  # the last one is for votes of -1
+            labels._votes = codes.astype(self._votes.dtype)[self._votes]
+        return labels
+
     def with_known(self, y: ArrayLike) -> Self:
         """Return a container that trusts known labels: each is its row's one candidate.
 
@@ -85,3 +144,11 @@ class ChangedArray(MeasuredArray):
         codes = self.encode_labels(y)
         known = codes >= 0 if self.known is None else self.known | (codes >= 0)
         return self.replace(candidates=trust_labels(self.candidates, codes), known=known)
+
+
+def _take_columns(matrix, columns):
+    if not sp.issparse(matrix):
+        return np.take(matrix, columns, axis=1)
+    matrix = matrix[:, columns]
+    matrix.sort_indices()
+    return matrix

@@ -69,7 +69,7 @@ class ChatPartialAnnotator(BasePartialAnnotator):
         likeliest first; False for one; None adds nothing. Several named classes count in any case.
     shuffle_options : bool, default=True
         Whether each question shows the classes in a random order of its own, as models favour
-        some places in a list [2]_. The order is the same for all images.
+        some places in a list [2]_, and not sorted. The order is the same for all images.
     max_tokens : int, default=64
         Greatest length of an answer. Reasoning models need more. Not used by a function.
     temperature : float or None, default=0.0
@@ -102,7 +102,7 @@ class ChatPartialAnnotator(BasePartialAnnotator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels, in the order given.
+        Class labels, sorted.
     questions_ : list of str
         The questions.
     prompts_ : list of str

@@ -197,7 +197,7 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
     annotator_ : annotator
         The fitted annotator.
     classes_ : ndarray of shape (n_classes,)
-        Class labels, in the annotator's order.
+        Class labels, sorted.
     quantiles_ : ndarray of shape (n_classes,)
         Largest nonconformity of a candidate: with "lac" ``-log(p)`` of its probability, with "aps"
         ``-log(1 - s)`` of the sum of those of all more probable classes. So ``np.exp(-quantiles_)``
@@ -319,7 +319,7 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         self._check_calibration(codes[known], classes)
         ask_all = annotate or is_transductive(annotator)
         answers = annotator.transform(X if ask_all else take(X, known))
-        answers = check_answers(answers, "annotator")
+        answers = check_answers(answers, "annotator").sort_classes(classes)
         proba = check_probabilities(answers, "annotator")
         proba = proba[known] if ask_all else proba
         scores = _METHODS[self.method](proba)[np.arange(len(known)), codes[known]]
@@ -384,7 +384,8 @@ class _ConformalPlan:
 
     def decide(self, labels):
         """Make sets of what the annotator said."""
-        proba = check_probabilities(check_answers(labels, "annotator"), "annotator")
+        labels = check_answers(labels, "annotator").sort_classes(self.classes)
+        proba = check_probabilities(labels, "annotator")
         candidates = sets_where(
             ~abstained(labels),
             proba,

@@ -69,7 +69,7 @@ class EnsemblePartialAnnotator(MetaPartialAnnotator, BaseComposition):
     named_annotators_ : :class:`~sklearn.utils.Bunch`
         The fitted annotators by name.
     classes_ : ndarray of shape (n_classes,)
-        Class labels, in the order of the first annotator.
+        Class labels, sorted.
     weights_ : ndarray of shape (n_annotators,)
         Weights of the fitted annotators, of sum 1.
     n_features_in_ : int
@@ -343,16 +343,12 @@ class _Answer:
     @classmethod
     def of(cls, labels, classes, name):
         who = f"annotator {name!r}"
-        labels = check_answers(labels, who)
-        columns = {label: column for column, label in enumerate(labels.classes.tolist())}
-        order = np.array([columns[label] for label in classes.tolist()])
-        proba = check_probabilities(labels, who)[:, order]
+        labels = check_answers(labels, who).sort_classes(classes)
+        # by columns, as the order in memory decides how later sums are rounded
+        proba = np.asfortranarray(check_probabilities(labels, who))
         choices = np.where(abstained(labels), -1, proba.argmax(axis=1))
-        votes = choices[:, None]
-        if labels.votes is not None:
-            codes = np.append(np.argsort(order), -1)  # the last one is for votes of -1
-            votes = codes[labels.votes]
-        return cls(labels.candidates[:, order], proba, votes, choices)
+        votes = choices[:, None] if labels.votes is None else labels.votes
+        return cls(labels.candidates, proba, votes, choices)
 
 
 def answer_weights(answered, weights):
@@ -417,7 +413,7 @@ def _is_dropped(annotator):
 
 
 def _common_classes(fitted):
-    """Classes of the first annotator, which must be those of all."""
+    """Classes of the first annotator, sorted, which must be those of all."""
     (first, classes), *others = (
         (name, check_classes(annotator, f"annotator {name!r}"))
         for name, annotator in fitted.items()

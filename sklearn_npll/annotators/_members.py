@@ -66,7 +66,7 @@ def copy_estimators(value):
 
 
 def check_classes(annotator, who):
-    """Return the classes of a fitted annotator.
+    """Return the classes of a fitted annotator, sorted.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def check_classes(annotator, who):
     classes = getattr(annotator, "classes_", None)
     if classes is None:
         raise TypeError(f"{who} ({type(annotator).__name__}) has no classes_ after fit.")
-    return np.asarray(classes)
+    return np.sort(classes)
 
 
 def check_answers(labels, who):

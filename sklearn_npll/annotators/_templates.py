@@ -108,7 +108,7 @@ def resolve_classes(classes):
     Returns
     -------
     labels : list
-        One label a class, in the order given.
+        One label a class, sorted.
     names : list of list of str
         The names of each class.
 
@@ -119,13 +119,11 @@ def resolve_classes(classes):
 
     Examples
     --------
-    >>> resolve_classes({0: "cat", 1: ["dog", "puppy"]})
+    >>> resolve_classes({1: ["dog", "puppy"], 0: "cat"})
     ([0, 1], [['cat'], ['dog', 'puppy']])
     """
     if isinstance(classes, (str, Set)) or not hasattr(classes, "__iter__"):
-        raise ValueError(
-            f"classes is {classes!r}; give a list of names, in their order, or a mapping to names."
-        )
+        raise ValueError(f"classes is {classes!r}; give a list of names, or a mapping to names.")
     if isinstance(classes, Mapping):
         labels = list(classes)
         names = [[n] if isinstance(n, str) else list(n) for n in classes.values()]
@@ -157,7 +155,8 @@ def resolve_classes(classes):
                     f" {label!r}; names must differ in more than capitals."
                 )
             user[key] = label
-    return labels, names
+    order = sorted(range(len(labels)), key=labels.__getitem__)
+    return [labels[i] for i in order], [names[i] for i in order]
 
 
 def make_prompts(templates, names):

@@ -118,7 +118,7 @@ class VLMPartialAnnotator(BasePartialAnnotator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels, in the order given.
+        Class labels, sorted.
     templates_ : list of str
         The templates.
     logit_scale_ : float

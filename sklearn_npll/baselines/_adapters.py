@@ -10,7 +10,6 @@ from .._compat import HasMethods, StrOptions, fit_context
 from .._distributions import restrict
 from .._evidence import annotator_shares, as_dense
 from .._inputs import check_features, check_problem
-from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from .._typing import Array, Estimator, MatrixLike, Samples, Seed, Self
 from ._aggregation import best_labels
@@ -170,9 +169,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
         problem = check_problem(X, y, full=self.labels in ("best", "soft"))
         data = check_features(self, problem.data, True, [np.float64, np.float32])
         self.classes_ = problem.classes
-        labels = X if isinstance(X, PartialLabels) else y
-        if not isinstance(labels, PartialLabels):
-            labels = PartialLabels.from_candidates(problem.candidates)
+        labels = problem.labels(None, coded=True)
         if self.labels == "unanimous":
             codes = unanimous_labels(problem.candidates)
         elif self.labels == "known":

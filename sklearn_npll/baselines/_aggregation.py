@@ -1,6 +1,7 @@
 """The annotator alone: its answers to all prompts combined, without a learner."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._compat import Interval, StrOptions, TagsMixin, fit_context
 from .._evidence import annotator_shares, as_dense, count_votes, majority_vote
+from .._inputs import shares_by_class
 from .._partial_labels import PartialLabels
 from .._scoring import ScoreMixin
 from .._typing import Array, MatrixLike, Samples, Self
@@ -85,7 +87,7 @@ class _AggregationClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimat
         ValueError
             If X is no `PartialLabels`, or lacks the scores or votes that are combined.
         """
-        labels = self._check_labels(X)
+        labels = self._check_labels(X).sort_classes()
         self._fit(labels)
         self.classes_ = labels.classes
         self.label_distributions_ = self._combine(labels)
@@ -107,12 +109,12 @@ class _AggregationClassifier(TagsMixin, ScoreMixin, ClassifierMixin, BaseEstimat
         """
         check_is_fitted(self)
         labels = self._check_labels(X)
-        if labels.classes.tolist() != self.classes_.tolist():
+        if set(labels.classes.tolist()) != set(self.classes_.tolist()):
             raise ValueError(
                 f"X has the classes {labels.classes.tolist()}, but {type(self).__name__} was "
                 f"fitted with {self.classes_.tolist()}"
             )
-        return self._combine(labels)
+        return self._combine(labels.sort_classes(self.classes_))
 
     def predict(self, X: Samples) -> Array:
         """Predict the most probable class.
@@ -355,9 +357,10 @@ class LabelModelClassifier(_ConfusionClassifier):
         Most steps of the minimisation.
     tol : float, default=1e-9
         Relative fall in the squared error at which to stop.
-    class_prior : array-like of shape (n_classes,), default=None
-        Shares of the classes in the data, if they are known; by default those in the votes. Pairs
-        of votes cannot tell them, and the closer they are, the better the confusion matrices.
+    class_prior : mapping or array-like of shape (n_classes,), default=None
+        Shares of the classes in the data, if they are known, by the names of the classes or in the
+        order of `classes_`; by default those in the votes. Pairs of votes cannot tell them, and the
+        closer they are, the better the confusion matrices.
 
     Attributes
     ----------
@@ -421,11 +424,15 @@ class LabelModelClassifier(_ConfusionClassifier):
     _parameter_constraints = {
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "class_prior": ["array-like", None],
+        "class_prior": [Mapping, "array-like", None],
     }
 
     def __init__(
-        self, max_iter: int = 200, *, tol: float = 1e-9, class_prior: ArrayLike | None = None
+        self,
+        max_iter: int = 200,
+        *,
+        tol: float = 1e-9,
+        class_prior: Mapping[Any, float] | ArrayLike | None = None,
     ) -> None:
         self.max_iter = max_iter
         self.tol = tol
@@ -433,6 +440,8 @@ class LabelModelClassifier(_ConfusionClassifier):
 
     def _estimate(self, labels):
         prior = self.class_prior
+        if isinstance(prior, Mapping):
+            prior = shares_by_class(prior, labels.classes, "class_prior")
         if prior is not None:
             prior = _check_prior(prior, labels.shape[1])
         return label_model(labels.votes, labels.shape[1], prior, self.max_iter, self.tol)

@@ -12,7 +12,6 @@ from .._inputs import NOTHING_TO_LEARN, check_problem
 from .._neural._base import NeuralClassifier
 from .._neural._docs import learner
 from .._neural._pair import PairClassifier
-from .._partial_labels import PartialLabels
 from ..coreg._losses import soft_cross_entropy
 from ..coreg._net import CoRegNet
 from ..coreg._options import OPTIONS_OFF
@@ -33,12 +32,10 @@ class SingleLabelMixin:
 
     def _check_problem(self, X, y):
         problem = check_problem(X, y, full=True)
-        labels = X if isinstance(X, PartialLabels) else y
-        if not isinstance(labels, PartialLabels):
-            labels = PartialLabels.from_candidates(problem.candidates)
-        best = best_labels(labels, self.random_state)
+        best = best_labels(problem.labels(None, coded=True), self.random_state)
         problem.candidates = np.ones_like(problem.candidates)
-        problem.known[:] = False  # their label is trained on like any other
+        # their label is trained on like any other; in a new array, as the old one is the caller's
+        problem.known = np.zeros_like(problem.known)
         labelled = best >= 0
         if not labelled.any():
             raise ValueError(NOTHING_TO_LEARN)

@@ -25,7 +25,7 @@ def load_labels(folder):
     Returns
     -------
     labels : PartialLabels
-        Its data are absolute paths.
+        Its data are absolute paths, its classes sorted.
     annotation : dict
         The settings.
 
@@ -45,7 +45,7 @@ def load_labels(folder):
     labels = PartialLabels.load(path)
     if not isinstance(labels.data, list):
         raise ValueError(f"{path} holds no paths of images.")
-    return labels, read_json(Path(folder, ANNOTATION))
+    return labels.sort_classes(), read_json(Path(folder, ANNOTATION))
 
 
 def load_learned(folder):
@@ -59,7 +59,7 @@ def load_learned(folder):
     Returns
     -------
     learned : PartialLabels or None
-        Its scores are those of the learner. None if there was no `fit`.
+        Its scores are those of the learner, its classes sorted. None if there was no `fit`.
     training : dict or None
         The settings.
 
@@ -77,7 +77,7 @@ def load_learned(folder):
             f"{path} is of other labels than {LABELS}, which has changed since. Run fit again, or"
             f" delete {LEARNED}."
         )
-    return PartialLabels.load(path), training
+    return PartialLabels.load(path).sort_classes(), training
 
 
 def digest(folder):

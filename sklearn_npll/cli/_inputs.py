@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._inputs import shares_by_class
 from .._messages import did_you_mean
 
 PRIORS = ("adaptive", "uniform", "candidates", "annotator", "estimated", "none")
@@ -175,11 +176,9 @@ def read_prior(text, classes):
                 f" 'cat=3, dog=1'; got {text!r}."
             )
         return None if text == "none" else text
-    names, shares = [str(name) for name in classes], {}
+    shares = {}
     # a name may hold a comma or a sign of equality, but none of the shares does
     for name, share in re.findall(r"\s*(.+?)\s*=\s*([^=,]*?)\s*(?:,|$)", text):
-        if name not in names:
-            raise ValueError(f"--prior: {name!r} is no class.{did_you_mean(name, names)}")
         if name in shares:
             raise ValueError(f"--prior: {name!r} is given twice.")
         try:
@@ -188,9 +187,7 @@ def read_prior(text, classes):
             raise ValueError(f"--prior: the share of {name!r} is {share!r}, no number.") from None
         if not 0 < shares[name] < np.inf:
             raise ValueError(f"--prior: the share of {name!r} is {share}; it must be positive.")
-    if missing := [name for name in names if name not in shares]:
-        raise ValueError(f"--prior: there is no share for {', '.join(missing)}.")
-    return np.array([shares[name] for name in names])
+    return shares_by_class(shares, classes.astype(str), "--prior")
 
 
 def _lines(file):

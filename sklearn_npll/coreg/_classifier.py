@@ -1,12 +1,13 @@
 """Co-Reg as a scikit-learn classifier."""
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 
 from .._compat import HasMethods, Interval, StrOptions
-from .._inputs import check_problem
+from .._inputs import check_problem, shares_by_class
 from .._neural._docs import learner
 from .._neural._pair import PairClassifier
 from .._neural._sparse_rows import map_rows
@@ -71,9 +72,11 @@ class CoRegClassifier(PairClassifier):
         left out. "candidates": Eq. 1-3, in batches twice as large. "auto" is "candidates" in the
         paper's variant; in the robust one "scores" if the `PartialLabels` have votes, or scores
         that are probabilities.
-    prior : {"auto", "adaptive", "uniform", "candidates", "annotator", "estimated"}, array-like of \
-shape (n_classes,) or None, default="auto"
-        Class shares that the predictions are aligned to before the division. "uniform": equal
+    prior : {"auto", "adaptive", "uniform", "candidates", "annotator", "estimated"}, mapping, \
+array-like of shape (n_classes,) or None, default="auto"
+        Class shares that the predictions are aligned to before the division, if they are known by
+        the names of the classes, such as ``{"cat": 0.7, "dog": 0.3}``, or as an array in the
+        order of `classes_`, which is sorted. "uniform": equal
         shares, wrong for imbalanced classes. "candidates": the mean of the candidate sets with
         equal weight in each. "annotator": the mean of the annotator's scores or votes. "adaptive":
         "uniform" if the annotator, or else the sets, name the classes about equally often,
@@ -291,6 +294,7 @@ shape (n_classes,) or None, default="auto"
         "warm_up_target": [StrOptions({"auto", "scores", "candidates"})],
         "prior": [
             StrOptions({"auto", "adaptive", "uniform", "candidates", "annotator", "estimated"}),
+            Mapping,
             "array-like",
             None,
         ],
@@ -442,6 +446,8 @@ shape (n_classes,) or None, default="auto"
             )
         if target == "scores":
             training.scores = labels
+        if isinstance(prior, Mapping):
+            prior = shares_by_class(prior, problem.classes, "prior")
         training.prior = resolve_prior(prior, shares, problem.candidates)
         if isinstance(training.prior, np.ndarray):
             training.prior = torch.from_numpy(training.prior).to(device)

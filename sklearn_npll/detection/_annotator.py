@@ -12,7 +12,7 @@ from sklearn.utils import assert_all_finite, check_random_state
 from .._candidate_rows import fit_on_candidates
 from .._compat import HasMethods, Interval
 from .._distributions import restrict
-from .._evidence import annotator_shares, as_dense
+from .._evidence import annotator_shares, as_dense, spread_columns
 from .._images import check_collection, check_not_empty, is_image_data, n_images
 from .._inputs import Problem, check_features, forget_features
 from .._partial_labels import PartialLabels
@@ -112,10 +112,11 @@ class AnnotatorDetector(BaseNoiseDetector):
         return data
 
     def _zero_shot(self, data, scores, votes):
-        """Return the annotator's probabilities (n, C), in the order of its classes."""
+        """Return the annotator's probabilities (n, C), in the order of `classes_`."""
         n_classes = len(self.classes_)
         if hasattr(self, "annotator_"):
-            if np.asarray(self.annotator_.classes_).tolist() != self.classes_.tolist():
+            own = np.asarray(self.annotator_.classes_)
+            if set(own.tolist()) != set(self.classes_.tolist()):
                 raise ValueError(
                     "the annotator has been fitted again, with other classes than when "
                     f"{type(self).__name__} was: fit the detector again, too"
@@ -127,6 +128,8 @@ class AnnotatorDetector(BaseNoiseDetector):
                     f"{n_images(data)} samples and {n_classes} classes_"
                 )
             assert_all_finite(scores, input_name="the annotator's probabilities")
+            if own.tolist() != self.classes_.tolist():
+                scores = spread_columns(scores, own, self.classes_)
         elif scores is None and votes is None:
             raise ValueError(
                 f"{type(self).__name__} needs the annotator's opinion: pass annotator=, an object "

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._compat import TagsMixin, fit_context
+from .._evidence import spread_columns
 from .._inputs import (
     Problem,
     _as_array,
@@ -30,12 +31,13 @@ from ._rules import candidate_mass
 def matrix_classes(n_columns, classes, owner):
     """Return the classes of the columns of a candidate matrix that does not name them.
 
-    Names are in the owner's order. But numbers are column numbers, so they have to be in order.
+    Names are sorted. But numbers are column numbers.
 
     Parameters
     ----------
     n_columns : int
     classes : ndarray of shape (n_classes,)
+        Sorted.
     owner : str
         Whose classes they are, for the error message.
 
@@ -46,7 +48,7 @@ def matrix_classes(n_columns, classes, owner):
     Raises
     ------
     ValueError
-        If `classes` are of another number, or are numbers other than 0 to n_classes - 1 in order.
+        If `classes` are of another number, or are numbers other than 0 to n_classes - 1.
     """
     if n_columns != len(classes):
         raise ValueError(f"y has {n_columns} columns, but {owner} has {len(classes)} classes")
@@ -69,19 +71,21 @@ def check_among(X, y, classes, owner):
     y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), or None
         See `matrix_classes` for the columns of a matrix.
     classes : ndarray of shape (n_classes,)
+        In any order.
     owner : str
         Whose classes they are, for error messages.
 
     Returns
     -------
     Problem
-        With these classes.
+        With these classes, sorted.
 
     Raises
     ------
     ValueError
         If X or y are malformed or there are other classes.
     """
+    classes = np.sort(classes)
     if not isinstance(X, PartialLabels) and not isinstance(y, PartialLabels) and y is not None:
         y = y if sp.issparse(y) else _as_array(y)
         if is_matrix(y):
@@ -122,13 +126,7 @@ def align_classes(problem, classes, owner):
     if names == classes.tolist():
         return problem
     columns = np.array([index[name] for name in names])
-
-    def spread(values, dtype):
-        wide = np.zeros((len(values), len(classes)), dtype)
-        wide[:, columns] = values
-        return wide
-
-    candidates = spread(problem.candidates, bool)
+    candidates = spread_columns(problem.candidates, problem.classes, classes)
     candidates[problem.candidates.all(axis=1)] = True
     scores, votes = problem.scores, problem.votes
     return Problem(
@@ -136,7 +134,7 @@ def align_classes(problem, classes, owner):
         classes=classes,
         candidates=candidates,
         known=problem.known,
-        scores=None if scores is None else spread(scores, scores.dtype),
+        scores=None if scores is None else spread_columns(scores, problem.classes, classes),
         votes=None if votes is None else np.append(columns, -1)[votes],  # -1 stays -1
     )
 
@@ -223,8 +221,8 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
             Noisy labels, with -1 for unlabelled; or candidates: an indicator matrix, dense or CSR,
             in which a row of ones means unlabelled, with the classes 0 to n_classes - 1 or, if the
-            annotator's are no numbers, those of the annotator in their order. Beside exactly one
-            other number, -1 is no missing label but the negative class.
+            annotator's are no numbers, those of the annotator, sorted. Beside exactly one other
+            number, -1 is no missing label but the negative class.
 
         Returns
         -------
@@ -235,7 +233,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
         ValueError
             If X or y are malformed or do not suit the detector, there is a y beside a
             `PartialLabels` as X, there are fewer than two classes or samples, or y is a matrix and
-            the annotator's classes are other numbers than 0 to n_classes - 1 in order.
+            the annotator's classes are other numbers than 0 to n_classes - 1.
         """
         _check_one_source(X, y)
         problem = self._check_problem(X, y)

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._candidate_rows import estimator_has_predict_proba, weight_name
 from .._compat import HasMethods, Interval, StrOptions, fit_context
+from .._evidence import spread_columns
 from .._images import check_collection, check_not_empty, is_image_data
 from .._inputs import check_features, check_problem, forget_features
 from .._partial_labels import PartialLabels
@@ -134,8 +135,8 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         y : PartialLabels, array-like of shape (n_samples, n_classes) or (n_samples,), default=None
             Noisy labels, with -1 for unlabelled; or candidates: an indicator matrix, dense or CSR,
             in which a row of ones means unlabelled, with the classes 0 to n_classes - 1 or, if the
-            detector's are no numbers, those of the detector in their order. Beside exactly one
-            other number, -1 is no missing label but the negative class.
+            detector's are no numbers, those of the detector, sorted. Beside exactly one other
+            number, -1 is no missing label but the negative class.
 
         Returns
         -------
@@ -151,8 +152,8 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         data = self._check_samples(check_problem(X, y).data, reset=True)
         noisy = None if isinstance(X, PartialLabels) else y  # y beside them is for a scorer
         self.detector_ = clone(self.detector).fit(X, noisy)
-        self.classes_ = np.asarray(self.detector_.classes_)
-        problem = check_among(X, y, self.classes_, "the detector")
+        problem = check_among(X, y, np.asarray(self.detector_.classes_), "the detector")
+        self.classes_ = problem.classes
         codes = self._codes(problem)
         score = self.detector_.clean_score_
         if self.use == "weights":
@@ -199,10 +200,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         """
         check_is_fitted(self)
         own = self.estimator_.predict_proba(self._check_samples(X, reset=False))
-        columns = {name: column for column, name in enumerate(self.classes_.tolist())}
-        proba = np.zeros((len(own), len(self.classes_)))
-        proba[:, [columns[name] for name in self.estimator_.classes_.tolist()]] = own
-        return proba
+        return spread_columns(np.asarray(own, float), self.estimator_.classes_, self.classes_)
 
     def _check_samples(self, X, reset):
         """Return features as an array, images and data frames as they are."""
@@ -225,6 +223,7 @@ class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstima
         if several.any():
             samples = take(problem.labels(problem.data), np.flatnonzero(several))
             proba = self.detector_.predict_proba(samples)
+            proba = spread_columns(np.asarray(proba), self.detector_.classes_, self.classes_)
             codes[several] = best_candidate(proba, candidates[several])
         return np.where(labelled, codes, -1)
 

@@ -294,7 +294,14 @@ class DeFTDetector(BaseNoiseDetector):
         self.annotator_ = fitted_annotator(self.annotator, X)
         if self.backend != "feature":
             check_encoder(self.annotator_._prompted.encoder, self.backend)
-        return check_among(X, y, self.annotator_.classes_, "the annotator")
+        problem = check_among(X, y, self.annotator_.classes_, "the annotator")
+        # the prompts are in the annotator's order
+        if problem.classes.tolist() != self.annotator_.classes_.tolist():
+            raise ValueError(
+                "the annotator was fitted by an earlier version, which did not sort its classes:"
+                " fit it again"
+            )
+        return problem
 
     def _check_samples(self, data, reset):
         if not hasattr(self, "annotator_"):
