@@ -12,6 +12,7 @@ from sklearn_npll._neural._views import (
     STRONG_OPERATIONS,
     FeatureViews,
     ImageViews,
+    RandomTable,
     cutout,
     random_crop_flip,
     random_strong_operation,
@@ -369,6 +370,42 @@ def test_dropped_features_become_their_mean():
     share = dropped[:, :2].float().mean(0)
     assert ((share - 0.25).abs() < 4 * math.sqrt(0.25 * 0.75 / 4000)).all()
     assert not (views.weak(torch.arange(4000)) == mean)[:, :2].any()
+
+
+def test_noise_is_read_from_random_places_of_one_table():
+    views, rows = feature_views(dropout=0.0), torch.arange(200)
+
+    def noise(seed):
+        torch.manual_seed(seed)
+        noise = views.weak(rows) - views.plain(rows)
+        return (noise / views.scale / views.weak_noise)[:, :2]  # a constant feature has none
+
+    first, values = noise(0), views._normal.values
+    close(noise(0), first, atol=0, rtol=0)
+    assert not torch.isclose(first, noise(1)).all(dim=1).any()
+    torch.manual_seed(0)
+    start = int(torch.randint(len(values) - 600, ()))
+    close(first, values[start : start + 600].view(200, 3)[:, :2], atol=1e-4, rtol=1e-4)
+    many = torch.cat([noise(seed).flatten() for seed in range(300)])
+    assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.02
+    again = feature_views(dropout=0.0)._normal.values  # the same in each training
+    close(again, values, atol=0, rtol=0)
+
+
+def test_batches_too_large_for_the_table_are_drawn_anew():
+    table = RandomTable(torch.randn, torch.zeros(4, 2))
+    batch = torch.zeros(20_000, 2)
+    torch.manual_seed(0)
+    numbers = table.like(batch)
+    torch.manual_seed(0)
+    close(numbers, torch.randn(20_000, 2), rtol=0, atol=0)
+
+
+def test_a_table_leaves_the_global_generator_alone():
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    RandomTable(torch.rand, torch.zeros(4, 2))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_own_transforms_of_features():

@@ -38,7 +38,7 @@ class Method:
         estimator cannot say beforehand.
     kinds : tuple of {"features", "images"}
         The samples it learns from.
-    group : {"cheap", "neural", "ablation", "oracle", "few-shot", "other"}
+    group : {"cheap", "neural", "ablation", "paper-ablation", "oracle", "few-shot", "other"}
         What selects it: "cheap" and "neural" make up "all".
     needs : frozenset of {"scores", "votes", "known labels"}
         What the annotator must leave for the training rows.
@@ -440,6 +440,17 @@ for _name, _params in {
     "+ confidence loss": {"confidence_weight": 0.5},
 }.items():
     _coreg(f"Co-Reg: {_name}", "ablation", **_params)
+# The paper's variant with one part of the default's.
+for _name, _params in {
+    "adaptive prior": {"prior": "adaptive"},
+    "one mixed view": {"n_mixed_views": 1},
+    "unlabelled rows once": {"unlabelled_sampling": "once"},
+    "no sharpening": {"temperature": 1.0},
+    "no contrastive": {"contrastive": "none"},
+}.items():
+    _params = {"variant": "paper", **_params}
+    _coreg(f"Co-Reg (paper): {_name}", "paper-ablation", own=frozenset(), passes=5, **_params)
+
 _coreg(
     "Co-Reg: student from the annotator's encoder",
     "ablation",

@@ -4,6 +4,7 @@ Every random number comes from torch's global generator, which the estimator see
 """
 
 import math
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -237,6 +238,34 @@ class ImageViews:
         return cutout(images, self.cutout)
 
 
+class RandomTable:
+    """Random numbers that are drawn once and read from random places.
+
+    Drawing as many anew for each batch takes as long as a small network's forward pass.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws numbers as ``torch.randn`` and ``torch.rand`` do.
+    features : Tensor of shape (n, n_features)
+        All samples, for which the table is made large enough. Its numbers are the same in every
+        training; the places are drawn by torch's global generator.
+    """
+
+    def __init__(self, draw, features):
+        self.draw = draw
+        length = min(max(8 * features.numel(), 2**16), 2**22)
+        self.values = draw(length, generator=torch.Generator().manual_seed(0)).to(features.device)
+
+    def like(self, features):
+        """Return numbers for a batch (m, n_features), not to be written to."""
+        size = features.numel()
+        if 4 * size > len(self.values):
+            return self.draw(features.shape, device=features.device)
+        start = int(torch.randint(len(self.values) - size, ()))
+        return self.values[start : start + size].view(features.shape)
+
+
 class FeatureViews:
     """Views of feature vectors: noise in units of each feature's deviation, and dropout.
 
@@ -275,12 +304,22 @@ class FeatureViews:
     def __len__(self):
         return len(self.features)
 
+    @cached_property
+    def _normal(self):
+        return RandomTable(torch.randn, self.features)
+
+    @cached_property
+    def _dropped(self):
+        return RandomTable(
+            lambda *args, **kwargs: torch.rand(*args, **kwargs).lt_(self.dropout), self.features
+        )
+
     def plain(self, rows):
         """Return the features as they are, float (n, n_features)."""
         return self.features.index_select(0, rows)  # several times faster than indexing
 
     def _noisy(self, features, noise):
-        return torch.randn_like(features).mul_(noise * self.scale).add_(features)
+        return features.addcmul_(self._normal.like(features), noise * self.scale)
 
     def weak(self, rows):
         """Return one weak view of each row."""
@@ -295,5 +334,5 @@ class FeatureViews:
         if self.strong_transform is not None:
             return self.strong_transform(features)
         features = self._noisy(features, self.strong_noise)
-        dropped = torch.rand_like(features).lt_(self.dropout)
-        return features.lerp_(self.mean, dropped)  # exact for weights of 0 and 1
+        # exact for weights of 0 and 1
+        return features.lerp_(self.mean, self._dropped.like(features))
