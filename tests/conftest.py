@@ -14,6 +14,9 @@ import torch
 
 from sklearn_npll import PartialLabels
 
+# So that what they assert shows its values, as in a test.
+pytest.register_assert_rewrite("cli_runs", "coreg_fits")
+
 
 def pytest_configure(config):
     # Small tensors are fastest on one thread, and sums come out the same on any machine.

@@ -7,6 +7,7 @@ import numpy as np
 
 from sklearn_npll import PartialLabels
 
+NAMES = np.array(["ant", "bee", "cat"])  # of classes
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
 
