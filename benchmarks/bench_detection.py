@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 from npllbench.base import CACHE_DIR, SkipSuite
-from npllbench.suites import _cifar10, _decode, _shared
+from npllbench.loaders import _cifar10, _decode, _shared
 from reporting import ROOT, write_result
 from scipy.special import softmax
 from sklearn.decomposition import PCA

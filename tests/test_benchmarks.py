@@ -12,10 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from npllbench import SUITES, Method, SkipSuite, Task, get_methods, register, run_suite, tables
 from npllbench import methods as registry
 from npllbench.growth import exponents
+from npllbench.loaders import long_tail, swap_truth
 from npllbench.methods import non_default, sample_settings, why_not, with_epochs
 from npllbench.paper import paper_suite
 from npllbench.results import COLUMNS, read_rows
-from npllbench.suites import long_tail, swap_truth
 
 from sklearn_npll import CoRegClassifier
 
@@ -380,7 +380,7 @@ def test_growth_exponent():
 
 
 def test_few_labels_are_true_and_as_many_of_each_class():
-    from npllbench.suites import _few_labels
+    from npllbench.loaders import _few_labels
 
     target = np.array([0, 1, 1, 0, 1, 0, 0])
     given = _few_labels(target, ["cat", "dog"], 2)
