@@ -215,6 +215,7 @@ def test_waiting():
     assert parse_retry_after("-1") == 0
     assert parse_retry_after("nan") is None
     assert parse_retry_after("Wed, 21 Oct 2122 07:28:00 GMT") > 1e9
+    assert parse_retry_after("Wed, 21 Oct 2122 07:28:00 -0000") > 1e9  # no zone is UTC, too
 
 
 def test_https_goes_through_a_proxy(server, monkeypatch):

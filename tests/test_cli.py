@@ -158,6 +158,24 @@ def test_images_that_cannot_be_read(broken, tmp_path, capsys):
     assert len(read_csv(tmp_path / "out" / "labels.csv")) == 4
 
 
+def test_many_images_that_cannot_be_read(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    for i in range(7):
+        (tmp_path / "images" / f"{i}.png").touch()
+    Image.fromarray(IMAGES[0]).save(tmp_path / "images" / "7.png")
+    args = ("annotate", tmp_path / "images", "--classes", "bag,shoe", "--output", tmp_path / "out")
+    assert run(*args, "--on-error", "skip", "--quiet") == 0
+    message = capsys.readouterr().err
+    assert "Skipped 7 that could not be read" in message
+    assert "4.png" in message and "5.png" not in message
+    assert message.endswith("  and 2 more\n")
+
+
+def test_labels_of_no_files(labels, tmp_path, capsys):
+    labels.save(tmp_path / "labels.npz")
+    assert "labels.npz holds no paths of images" in error_of(capsys, "fit", tmp_path)
+
+
 def test_no_image_can_be_read(tmp_path, capsys):
     (tmp_path / "1.png").touch()
     args = ("annotate", tmp_path, "--classes", "bag,shoe", "--output", tmp_path / "out", "--quiet")

@@ -4,6 +4,7 @@ import copy
 import inspect
 import io
 import pickle
+import sys
 
 import coreg_fits
 import joblib
@@ -277,6 +278,13 @@ def test_to_module_shares_nothing(fitted):
         for parameter in module.parameters():
             parameter.zero_()
     assert_array_equal(fitted.predict_proba(X), before)
+
+
+def test_export_without_onnx(fitted, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match="export_onnx needs `pip install onnx onnxscript`"):
+        fitted.export_onnx(tmp_path / "clf.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("deploy", ["ensemble", "single"])

@@ -17,6 +17,7 @@ from sklearn_npll._images import (
     is_image_data,
     n_images,
     read_images,
+    sample_key,
     to_uint8,
 )
 
@@ -313,3 +314,14 @@ def rss_of(path):
             elif inside and first == "Rss:":
                 total += int(line.split()[1])
     return total
+
+
+def test_types_that_are_no_pixels():
+    with pytest.raises(ValueError, match="dtype complex64 are not understood; use uint8 or float"):
+        to_uint8(np.zeros((1, 2, 2, 3), dtype=np.complex64))
+
+
+def test_a_damaged_pil_image_has_no_key(pixels):
+    whole = png(pixels[0])
+    images = [Image.open(io.BytesIO(whole)), Image.open(io.BytesIO(whole[:60]))]
+    assert [sample_key(image) is None for image in images] == [False, True]

@@ -1,5 +1,6 @@
 """What is known of the shipped model without loading it."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -29,3 +30,10 @@ def test_the_shipped_model_warns_where_no_class_is_called_like_clothes(names, kn
     told = [str(w.message) for w in caught if "knows clothes only" in str(w.message)]
     assert len(told) == (0 if known else 1)
     assert known or "model='ViT-B-32-quickgelu', pretrained='openai'" in told[0]
+
+
+def test_open_clip_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    images = np.zeros((2, 28, 28), dtype=np.uint8)
+    with pytest.raises(ImportError, match="pip install 'open_clip_torch>=3.0'"):
+        VLMPartialAnnotator(["bag", "shoe"], templates="simple").fit_transform(images)

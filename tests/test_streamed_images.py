@@ -309,6 +309,14 @@ def test_archives_that_are_refused(tmp_path, shards):
     cut.write_bytes(whole[:600])
     with pytest.raises(ValueError, match=r"cut.tar cannot be read.*it ends within 000.png"):
         TarImages(cut)
+    sparse = tmp_path / "sparse.tar"
+    with tarfile.open(sparse, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("holes.png")
+        # what GNU tar --sparse writes: data from byte 0 on, of which there are none
+        member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "512"}
+        archive.addfile(member)
+    with pytest.raises(ValueError, match=r"sparse.tar cannot be read.*holes.png is stored as a sp"):
+        TarImages(sparse)
     none = write_tar(tmp_path / "none.tar", {"a.txt": b""})
     with pytest.raises(ValueError, match=r"none.tar holds no file ending in .bmp"):
         TarImages(none)

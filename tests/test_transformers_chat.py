@@ -1,6 +1,7 @@
 """A real but tiny and random LLaVA that runs in this process."""
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -209,3 +210,23 @@ def test_bad_models(tiny, photos, tmp_path):
         annotator(tiny, device="gpu").fit(photos)
     with pytest.raises(ValueError, match="TransformersChat sees images only"):
         annotator(tiny).fit(np.zeros((4, 3)))
+
+
+def test_releases_that_are_missing_or_too_old(tiny, photos, monkeypatch):
+    import transformers
+
+    module._load.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers, "__version__", "4.49.0")
+        with pytest.raises(ImportError, match="needs transformers 4.50, and 4.49.0 is installed"):
+            annotator(tiny).fit(photos).answers(photos)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "transformers", None)
+        with pytest.raises(ImportError, match="pip install 'transformers>=4.50'"):
+            annotator(tiny).fit(photos).answers(photos)
+
+
+def test_temperatures():
+    assert module._sampling(None) == {}  # the model's own
+    assert module._sampling(0.0)["do_sample"] is False
+    assert module._sampling(0.5) == {"do_sample": True, "temperature": 0.5}
