@@ -1,6 +1,6 @@
 """What X and y may be, brought to one form."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from numbers import Number
 
@@ -352,14 +352,15 @@ def shares_by_class(shares, classes, name):
 
     Parameters
     ----------
-    shares : mapping of class to share
+    shares : mapping of class to share, pandas Series with the classes as index, or other
+        Anything else is returned as it is.
     classes : ndarray of shape (n_classes,)
     name : str
         What the shares are called in errors.
 
     Returns
     -------
-    ndarray of float of shape (n_classes,)
+    ndarray of float of shape (n_classes,), or `shares`
 
     Raises
     ------
@@ -371,6 +372,10 @@ def shares_by_class(shares, classes, name):
     >>> shares_by_class({"dog": 1, "cat": 3}, np.array(["cat", "dog"]), "prior")
     array([3., 1.])
     """
+    if hasattr(shares, "to_dict"):
+        shares = shares.to_dict()
+    if not isinstance(shares, Mapping):
+        return shares
     names = classes.tolist()
     for key in shares:
         if key not in names:

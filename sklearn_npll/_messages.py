@@ -27,7 +27,10 @@ def did_you_mean(name, options):
     """
     lowered = {str(option).lower(): option for option in options}
     close = difflib.get_close_matches(str(name).lower(), lowered, n=1)
-    return f" Did you mean {str(lowered[close[0]])!r}?" if close else ""
+    if not close:
+        return ""
+    option = lowered[close[0]]
+    return f" Did you mean {option if isinstance(option, int | float) else str(option)!r}?"
 
 
 def name_rows(wrong, limit=5):

@@ -332,3 +332,20 @@ def test_class_prior_by_name():
     assert_array_equal(by_name.class_prior_, [0.2, 0.3, 0.5])
     with pytest.raises(ValueError, match="class_prior: there is no share for a"):
         LabelModelClassifier(class_prior={"c": 0.5, "b": 0.5}).fit(UNSORTED)
+
+
+def test_prior_of_a_series_goes_by_its_index():
+    pd = pytest.importorskip("pandas")
+    shares = {"c": 0.5, "a": 0.2, "b": 0.3}
+    learner = CoRegClassifier(max_epochs=2, random_state=0)
+    by_name = clone(learner).set_params(prior=shares).fit(UNSORTED)
+    by_index = clone(learner).set_params(prior=pd.Series(shares)).fit(UNSORTED)
+    np.testing.assert_array_equal(by_index.predict_proba(UNSORTED), by_name.predict_proba(UNSORTED))
+    with pytest.raises(ValueError, match="prior: 0 is no class"):
+        clone(learner).set_params(prior=pd.Series([0.2, 0.3, 0.5])).fit(UNSORTED)
+
+
+def test_a_class_of_another_type_is_told_apart():
+    learner = CoRegClassifier(max_epochs=2, prior={"0": 0.5, "1": 0.5})
+    with pytest.raises(ValueError, match=r"prior: '0' is no class\. Did you mean 0\?"):
+        learner.fit(np.eye(4), np.eye(2)[[0, 1, 0, 1]])

@@ -104,3 +104,13 @@ def test_unknown_models_are_named(labels, student, message):
 def test_features_are_refused():
     with pytest.raises(ValueError, match="network for images, but X has 4 features"):
         PRODENClassifier(module=ImageEncoderStudent()).fit(np.eye(4), [0, 0, 1, 1])
+
+
+def test_the_class_in_place_of_an_instance_is_named(labels):
+    with pytest.raises(TypeError, match=r"pass module=ImageEncoderStudent\(\) instead"):
+        PRODENClassifier(module=ImageEncoderStudent).fit(labels)
+
+
+def test_a_function_that_returns_no_network_is_named(labels):
+    with pytest.raises(TypeError, match="returned an object of type list, not an nn.Module"):
+        PRODENClassifier(module=lambda n_classes: [n_classes]).fit(labels)

@@ -15,10 +15,11 @@ module : str, nn.Module or callable, default="auto"
         pixels, timm's ResNet-18 above), "mlp", "resnet8", "resnet8_strided", "preact_resnet18" (the
         Co-Reg paper's), "wrn_28_2", the name of any timm model, an `nn.Module` that is copied, or a
         class or function called with those of ``n_features``, ``in_channels``, ``image_size`` and
-        ``n_classes`` that it accepts, as `sklearn_npll.annotators.ImageEncoderStudent` is. A module
-        of your own maps a batch to logits, and its last `nn.Linear` has as many outputs as there
-        are classes. Inputs are standardised before it, unless it has a true attribute
-        ``raw_inputs``: then it gets images in [0, 1], or features as they are.
+        ``n_classes`` that it accepts, as an instance of
+        `sklearn_npll.annotators.ImageEncoderStudent` is. A module of your own maps a batch to
+        logits, and its last `nn.Linear` has as many outputs as there are classes.
+        Inputs are standardised before it, unless it has a true attribute ``raw_inputs``: then it
+        gets images in [0, 1], or features as they are.
     init : dict, str, path or None, default=None
         State dict of the network, or a file with one, to start from.
     max_epochs : int, default=50

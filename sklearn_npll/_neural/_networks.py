@@ -146,6 +146,8 @@ def build_network(module, shape, n_classes):
     ------
     ValueError
         If the name is unknown or does not suit the data.
+    TypeError
+        If the class or function returns no network.
     """
     if isinstance(module, nn.Module):
         return copy.deepcopy(module)
@@ -159,7 +161,15 @@ def build_network(module, shape, n_classes):
         parameters = inspect.signature(module).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             known = {k: v for k, v in known.items() if k in parameters}
-        return module(**known)
+        network = module(**known)
+        if not isinstance(network, nn.Module):
+            name = getattr(module, "__name__", repr(module))
+            hint = f"; pass module={name}() instead" if inspect.isclass(module) else ""
+            raise TypeError(
+                f"module={name} returned an object of type {type(network).__name__}, not an "
+                f"nn.Module{hint}"
+            )
+        return network
     module = resolve_name(module, shape)
     if module == "mlp":
         network = MLP(shape[0] if not is_image else shape[0] * shape[1] * shape[2], n_classes)
@@ -170,9 +180,9 @@ def build_network(module, shape, n_classes):
         if not timm.is_model(module):
             names = ["auto", "mlp", *IMAGE_NETWORKS, *timm.list_models()]
             raise ValueError(
-                f"unknown module {module!r}{did_you_mean(module, names)} It may be 'auto', 'mlp', "
-                f"{', '.join(map(repr, IMAGE_NETWORKS))}, a timm model's name, or an nn.Module "
-                "class"
+                f"unknown module {module!r}.{did_you_mean(module, names)} It may be 'auto', "
+                f"'mlp', {', '.join(map(repr, IMAGE_NETWORKS))}, a timm model's name, or an "
+                "nn.Module class"
             )
     if not is_image:
         raise ValueError(

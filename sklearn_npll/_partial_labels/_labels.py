@@ -100,6 +100,11 @@ class PartialLabels(ChangedArray):
     ['b.jpg', 'c.jpg']
     >>> labels.coverage(["cat", "dog", "cat"])
     0.6666666666666666
+
+    Trust a label that is known, here that of the second sample:
+
+    >>> labels.with_known(["-1", "dog", "-1"]).candidates[1]
+    array([False,  True, False])
     """
 
     @classmethod

@@ -439,9 +439,7 @@ class LabelModelClassifier(_ConfusionClassifier):
         self.class_prior = class_prior
 
     def _estimate(self, labels):
-        prior = self.class_prior
-        if isinstance(prior, Mapping):
-            prior = shares_by_class(prior, labels.classes, "class_prior")
+        prior = shares_by_class(self.class_prior, labels.classes, "class_prior")
         if prior is not None:
             prior = _check_prior(prior, labels.shape[1])
         return label_model(labels.votes, labels.shape[1], prior, self.max_iter, self.tol)

@@ -75,9 +75,10 @@ class CoRegClassifier(PairClassifier):
     prior : {"auto", "adaptive", "uniform", "candidates", "annotator", "estimated"}, mapping, \
 array-like of shape (n_classes,) or None, default="auto"
         Class shares that the predictions are aligned to before the division, if they are known by
-        the names of the classes, such as ``{"cat": 0.7, "dog": 0.3}``, or as an array in the
-        order of `classes_`, which is sorted. "uniform": equal
-        shares, wrong for imbalanced classes. "candidates": the mean of the candidate sets with
+        the names of the classes, such as ``{"cat": 0.7, "dog": 0.3}`` or a pandas
+        Series with them as index, or as an array in the order of `classes_`, which is sorted.
+        Shares are divided by their sum. "uniform": equal shares,
+        wrong for imbalanced classes. "candidates": the mean of the candidate sets with
         equal weight in each. "annotator": the mean of the annotator's scores or votes. "adaptive":
         "uniform" if the annotator, or else the sets, name the classes about equally often,
         otherwise the fourth root of "annotator", normalised, or else "candidates". "estimated":
@@ -446,8 +447,7 @@ array-like of shape (n_classes,) or None, default="auto"
             )
         if target == "scores":
             training.scores = labels
-        if isinstance(prior, Mapping):
-            prior = shares_by_class(prior, problem.classes, "prior")
+        prior = shares_by_class(prior, problem.classes, "prior")
         training.prior = resolve_prior(prior, shares, problem.candidates)
         if isinstance(training.prior, np.ndarray):
             training.prior = torch.from_numpy(training.prior).to(device)
