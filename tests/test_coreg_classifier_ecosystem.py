@@ -71,7 +71,7 @@ def test_pipeline():
     pipe = pipeline(max_epochs=20).fit(images)
     vlm = pipe["annotate"].vlm
     assert vlm.n_images == 24
-    assert pipe.classes_.tolist() == ["red", "green", "blue"]
+    assert pipe.classes_.tolist() == ["blue", "green", "red"]
     assert_array_equal(pipe["learn"].transduction_, y)
     assert pipe.predict(images).shape == (24,)
     assert pipe.predict_proba(images).shape == (24, 3)

@@ -168,7 +168,7 @@ def test_trusted_labels_are_the_only_candidates(options):
     known = np.full(len(X), "-1", dtype="U5")
     known[:5] = "blue"
     labels = make(**options).fit_transform(X, known_labels=known)
-    assert_array_equal(labels.toarray()[:5], [[False, False, True]] * 5)
+    assert_array_equal(labels.toarray()[:5], [[True, False, False]] * 5)
     assert_array_equal(labels.toarray()[5:], make(**options).fit_transform(X).toarray()[5:])
 
 
@@ -293,7 +293,7 @@ def test_agreement_finds_the_template_that_disagrees():
 
 def test_cpl_sees_all_batches():
     labels = make(rule="cpl", rule_value=(0.9, 0.5), batch_size=7).fit_transform(X)
-    expected = PartialLabels.from_scores(labels.scores, "cpl", (0.9, 0.5), classes=COLOURS)
+    expected = PartialLabels.from_scores(labels.scores, "cpl", (0.9, 0.5), classes=labels.classes)
     assert_array_equal(labels.candidates, expected.candidates)
     assert labels.mean_set_size > 1
     batch = PartialLabels.from_scores(labels.scores[:7], "cpl", (0.9, 0.5))

@@ -41,7 +41,7 @@ def unit(vectors):
 
 def test_probabilities_by_hand(annotator):
     images = unit(RGB.astype(float) + 1)
-    text = unit([np.eye(3), np.eye(3) + 0.5])
+    text = unit([np.eye(3), np.eye(3) + 0.5])[:, ::-1]  # blue, green, red
     expected = softmax(20 * np.einsum("nd,tcd->ntc", images, text))
     annotator.fit(X)
     proba = annotator.predict_proba_per_template(X)
@@ -125,18 +125,18 @@ def test_several_names_are_averaged_in_each_template(vlm):
     pale = unit(np.eye(3) + 0.5)
     text = np.stack(
         [
-            unit([[1, 1, 0], [0, 0, 1]]),
-            unit([pale[0] + pale[1], pale[2]]),
+            unit([[0, 0, 1], [1, 1, 0]]),
+            unit([pale[2], pale[0] + pale[1]]),
         ]
     )
     expected = softmax(20 * np.einsum("nd,tcd->ntc", unit(RGB.astype(float) + 1), text))
     np.testing.assert_allclose(annotator.predict_proba_per_template(X), expected, atol=1e-5)
-    np.testing.assert_array_equal(annotator.classes_, ["warm", "cold"])
+    np.testing.assert_array_equal(annotator.classes_, ["cold", "warm"])
 
 
 def test_integer_labels(vlm):
     annotator = VLMPartialAnnotator({7: "red", 3: "green", 5: "blue"}, vlm=vlm).fit(X)
-    np.testing.assert_array_equal(annotator.classes_, [7, 3, 5])
+    np.testing.assert_array_equal(annotator.classes_, [3, 5, 7])
     np.testing.assert_array_equal(annotator.predict(X), [7, 3, 5, 7, 5])
     assert annotator.score(X, [7, 3, 5, 7, 3]) == 0.8
 
