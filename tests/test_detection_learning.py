@@ -274,7 +274,7 @@ def test_a_detector_divides(divided):
     assert sizes == [np.count_nonzero(mask)] * 4
     assert np.isnan(divided.history_[-1]["mixture_means"]).all()
     assert not hasattr(divided.division, "clean_score_")  # a clone was fitted
-    assert divided.score(X, NAMES[T]) > 0.9
+    assert divided.score(X, NAMES[T]) > 0.85  # over twelve seeds 0.89 to 0.99
 
 
 class Quarter(Given):
