@@ -248,8 +248,9 @@ def test_a_few_labels_teach_a_class_that_the_annotator_never_names():
     recall = []
     for sets, trusted in ((candidates, None), (taught, known)):
         labels = PartialLabels(X, np.arange(4), sets, scores=scores, known=trusted)
-        clf = CoRegClassifier(max_epochs=20, random_state=0).fit(labels)
-        recall.append(np.mean(clf.predict(X)[y == 3] == 3))
+        # by trust alone eight of a hundred rows are outvoted: 0 to 0.98 of them, by the seed
+        clf = CoRegClassifier(max_epochs=20, doubly_robust=trusted is not None, random_state=0)
+        recall.append(np.mean(clf.fit(labels).predict(X)[y == 3] == 3))
     assert recall[0] == 0 and recall[1] > 0.8
     assert_array_equal(clf.transduction_[known], y[known])
     assert (clf.clean_probability_[known] == 1).all()

@@ -141,7 +141,7 @@ def test_factories_get_what_they_accept():
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="unknown module 'resnet_8' Did you mean 'resnet8'"):
+    with pytest.raises(ValueError, match="unknown module 'resnet_8'. Did you mean 'resnet8'"):
         build_network("resnet_8", (1, 28, 28), 3)
     with pytest.raises(ValueError, match="Did you mean 'mobilenetv3_small_050'"):
         build_network("mobilenetv3_smal_050", (1, 28, 28), 3)
