@@ -125,6 +125,14 @@ def test_many_classes_in_one_argument(photos, tmp_path, capsys):
     assert f"{len(never)} of 30 classes are hardly ever named: {first}, " in said
 
 
+def test_a_comma_in_a_label(photos, tmp_path):
+    args = ("--templates", "simple", "--output", tmp_path, "--quiet")
+    given = 'bag, "hat, cap: cap, hat", 12" disc'
+    assert run("annotate", photos, "--classes", given, *args) == 0
+    names = json.loads((tmp_path / "annotation.json").read_text())["classes"]
+    assert names == {"bag": ["bag"], "hat, cap": ["cap", "hat"], '12" disc': ['12" disc']}
+
+
 def test_two_quantiles(photos, tmp_path):
     options = ("--rule", "cpl", "--rule-value", "0.5,0.8", "--output", tmp_path, "--quiet")
     assert run("annotate", photos, "--classes", "bag,shoe", *options) == 0
@@ -284,6 +292,11 @@ def test_wrong_known_labels(text, message, annotated, tmp_path, capsys):
     assert message.replace("\\", "") in line
 
 
+def test_known_labels_that_are_not_there(annotated, tmp_path, capsys):
+    line = error_of(capsys, "fit", annotated, "--known", tmp_path / "no.csv")
+    assert "There is no file" in line and "--known" in line
+
+
 def test_class_shares(annotated, tmp_path):
     for name in ("labels.npz", "annotation.json"):
         (tmp_path / name).write_bytes((annotated / name).read_bytes())
@@ -376,6 +389,13 @@ def test_models_of_another_kind(tmp_path, photos, capsys):
     assert "cannot be loaded" in error_of(capsys, "predict", tmp_path / "damaged.joblib", photos)
     assert "must end in .skops" in error_of(capsys, "predict", tmp_path / "a.pkl", photos)
     assert "There is no model" in error_of(capsys, "predict", tmp_path / "no.joblib", photos)
+    assert error_of(capsys, "predict", photos, photos).endswith("the model that fit has written.")
+
+
+def test_the_folder_in_place_of_the_model(fitted, photos, tmp_path, capsys):
+    (tmp_path / "model.joblib").write_bytes((fitted / "m.joblib").read_bytes())
+    line = error_of(capsys, "predict", tmp_path, photos)
+    assert line.endswith(f"such as {str(tmp_path / 'model.joblib')!r}.")
 
 
 def test_models_of_skops(annotated, fitted, photos, tmp_path, capsys):

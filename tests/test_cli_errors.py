@@ -73,6 +73,7 @@ def test_errors_are_one_line(tmp_path, photos, annotated, capsys):
         (("annotate", photos, "--classes", tmp_path / "wrong"), "is no text in UTF-8"),
         (("annotate", photos, "--classes", "bag,bag"), "the class 'bag' is given twice"),
         (("annotate", photos, "--classes", "a|b,c"), "'a|b' has a '|'"),
+        (("annotate", photos, "--classes", '"a, b",c'), "'a, b' has a comma but no colon"),
         (("annotate", photos, "--classes", "bag,"), "nothing to choose from"),
         (
             ("annotate", photos, *two, "--rule-value", 3),

@@ -134,12 +134,17 @@ def test_what_the_learner_changed(page):
 
 def test_pictures(page):
     images = page.all("img")
-    assert len(images) == 3 * 6 + 1
+    assert len(images) == 2 * 6 + 3 + 1  # three of the six have more than one candidate
     assert all(image["alt"] for image in images)
     assert images[0]["alt"] == "a b, c.png: cat 100%"
     least_sure = page.text.partition("The least sure")[2]
     assert least_sure.lstrip().startswith("cat 67% or dog ünï.png")
     assert len(page.source) < 60_000
+
+
+def test_nothing_is_ambiguous(labels, tmp_path):
+    write_report(tmp_path / "r.html", labels[labels.set_sizes == 1])
+    assert "most candidates None: one candidate each." in Page(tmp_path / "r.html").text
 
 
 def test_without_a_learner_votes_or_settings(labels, tmp_path):
@@ -175,8 +180,8 @@ def test_images_that_are_gone(labels, tmp_path):
     )
     write_report(tmp_path / "r.html", gone)
     page = Page(tmp_path / "r.html")
-    assert page.text.count("cannot be read") == 3
-    assert len(page.all("img")) == 3 * 5
+    assert page.text.count("cannot be read") == 2
+    assert len(page.all("img")) == 2 * 5 + 3
 
 
 def test_many_classes_are_folded(tmp_path):

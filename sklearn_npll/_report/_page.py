@@ -222,14 +222,18 @@ def _classes(annotator, learner):
 def _pictures(annotator, files):
     confidence = annotator.confidence
     n = min(N_IMAGES, len(files))
-    ambiguous = np.lexsort((confidence, -annotator.labels.set_sizes))[:n]
+    sizes = annotator.labels.set_sizes
+    ambiguous = np.lexsort((confidence, -sizes))[:n]
+    ambiguous = ambiguous[sizes[ambiguous] > 1]  # one candidate is no ambiguity
     grids = [
         ("The surest of each class", best_of_each(annotator.codes, confidence, n)),
         ("The least sure", np.argsort(confidence, kind="stable")[:n]),
         ("The most ambiguous: the most candidates", ambiguous),
     ]
     return "<h2>Images</h2>" + "".join(
-        f"<h3>{title}</h3>{_grid(rows, files, annotator)}" for title, rows in grids
+        f"<h3>{title}</h3>"
+        + (_grid(rows, files, annotator) if len(rows) else "<p>None: one candidate each.</p>")
+        for title, rows in grids
     )
 
 

@@ -17,7 +17,7 @@ def read_classes(text):
     """Read classes from a file, or from names separated by commas.
 
     A file has one class a line: ``name``, or ``label: name, name``. Empty lines and those that
-    begin with ``#`` are left out.
+    begin with ``#`` are left out. Between commas such a line with commas stands in double quotes.
 
     Parameters
     ----------
@@ -40,11 +40,14 @@ def read_classes(text):
     --------
     >>> read_classes("cat, dog, red fox")
     {'cat': ['cat'], 'dog': ['dog'], 'red fox': ['red fox']}
+    >>> read_classes('bag, "hat, cap: cap, hat"')
+    {'bag': ['bag'], 'hat, cap': ['cap', 'hat']}
     """
     if os.path.isfile(text):
         lines = [(f"{text}, line {number}", line) for number, line in _lines(text)]
     elif "," in text:
-        lines = [("--classes", name.strip()) for name in text.split(",") if name.strip()]
+        (parts,) = csv.reader([" ".join(text.splitlines())], skipinitialspace=True)
+        lines = [("--classes", part.strip()) for part in parts if part.strip()]
     else:
         raise FileNotFoundError(
             f"There is no file {text!r}. Give a file with one class a line, or several names"
@@ -59,7 +62,7 @@ def read_classes(text):
         if not colon and len(names) > 1:
             raise ValueError(
                 f"{where}: {line!r} has a comma but no colon. Write one class a line, or 'label:"
-                " name, name' for a class with several names."
+                " name, name' for a class with several names or with a comma in its label."
             )
         if label in classes:
             raise ValueError(f"{where}: the class {label!r} is given twice.")
@@ -109,6 +112,8 @@ def read_known(file, labels, folder):
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     ValueError
         If a column is missing, or a line names another image, no class, or an image that has
         another label already.
@@ -117,6 +122,8 @@ def read_known(file, labels, folder):
     names = labels.classes.tolist()
     classes = {str(name): name for name in names}
     known = np.full(len(labels), "-1", dtype=object)
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f"There is no file {file!r}, which --known names.")
     with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         header = stream.readline()
         stream.seek(0)

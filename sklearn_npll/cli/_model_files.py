@@ -79,6 +79,10 @@ def load_model(path):
 
     from .._neural._base import NeuralClassifier
 
+    if Path(path).is_dir():
+        models = [file for file in Path(path).glob("model.*") if file.is_file()]
+        hint = f", such as {str(models[0])!r}" if len(models) == 1 else ""
+        raise ValueError(f"{str(path)!r} is a folder; name the model that fit has written{hint}.")
     check_model_file(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no model {str(path)!r}; first run: sklearn-npll fit.")
