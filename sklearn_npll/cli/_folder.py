@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from pathlib import Path
 
 from .._files import atomic_write
@@ -59,24 +60,22 @@ def load_learned(folder):
     Returns
     -------
     learned : PartialLabels or None
-        Its scores are those of the learner, its classes sorted. None if there was no `fit`.
+        Its scores are those of the learner, its classes sorted. None if there was no `fit`, and,
+        with a warning, if the labels of the folder have changed since.
     training : dict or None
         The settings.
-
-    Raises
-    ------
-    ValueError
-        If they are of other labels than the folder now holds.
     """
     path = Path(folder, LEARNED)
     if not path.is_file():
         return None, None
     training = read_json(Path(folder, TRAINING))
     if training["labels"] != digest(folder):
-        raise ValueError(
-            f"{path} is of other labels than {LABELS}, which has changed since. Run fit again, or"
-            f" delete {LEARNED}."
+        warnings.warn(
+            f"{path} is of other labels than {LABELS}, which has changed since, and is left out."
+            " Run fit again to see what the learner makes of the new ones.",
+            stacklevel=2,
         )
+        return None, None
     return PartialLabels.load(path).sort_classes(), training
 
 
