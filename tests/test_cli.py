@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll.annotators import _open_clip
+from sklearn_npll.cli import _fit
 from sklearn_npll.cli._inputs import read_prior
 from sklearn_npll.cli._model_files import default_model_file
 from sklearn_npll.coreg._net import CoRegNet
@@ -215,6 +217,23 @@ def test_fit_learns_what_the_classifier_learns(fitted):
     ]
     clean = [float(row["clean_probability"]) for row in rows]
     assert clean == pytest.approx(again.clean_probability_, rel=1e-5)
+
+
+def test_fit_tells_of_a_model_that_has_not_learned_its_labels(
+    annotated, tmp_path, monkeypatch, capsys
+):
+    shutil.copy(annotated / "labels.npz", tmp_path)
+    shutil.copy(annotated / "annotation.json", tmp_path)
+    args = ("fit", tmp_path, "--epochs", 1, "--quiet")
+    clf = CoRegClassifier(max_epochs=1, random_state=0)
+    labels = PartialLabels.load(annotated / "labels.npz")
+    agreement = (clf.fit(labels).predict(labels.data) == clf.transduction_).mean()
+    monkeypatch.setattr(_fit, "_MIN_AGREEMENT", agreement + 0.01)
+    assert run(*args) == 0
+    assert f"gives only {agreement:.0%} of its own images the label in" in capsys.readouterr().err
+    monkeypatch.setattr(_fit, "_MIN_AGREEMENT", agreement)
+    assert run(*args) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("moment", ["during the second epoch", "at the end of the first"])

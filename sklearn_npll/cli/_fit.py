@@ -1,8 +1,12 @@
 """``sklearn-npll fit``: train a classifier on the labels of a folder."""
 
+import warnings
 from pathlib import Path
 
 from ._options import add_device_option, add_table_option, note, positive
+
+_N_CHECKED = 500  # images on which the model is compared with the labels it has learned
+_MIN_AGREEMENT = 0.8
 
 
 def add_parser(commands, **options):
@@ -106,6 +110,25 @@ def run(args):
     note(args, f"Wrote {model_file} and {folder / learned}.")
     if model_file.suffix == ".joblib":
         note(args, f"Load {model_file.name} only if you made it; a .skops file is safe to share.")
+    _compare(clf, labels, learned)
+
+
+def _compare(clf, labels, learned):
+    """Warn if the model names its own images otherwise than the labels that it has learned.
+
+    These follow the candidates, so they may be right where the model, which has only the image, is
+    not: with few images or epochs it is far from them.
+    """
+    rows = range(0, len(labels), -(-len(labels) // _N_CHECKED))
+    said = clf.predict([labels.data[row] for row in rows])
+    agreement = (said == clf.transduction_[list(rows)]).mean()
+    if agreement < _MIN_AGREEMENT:
+        warnings.warn(
+            f"the model itself gives only {agreement:.0%} of its own images the label in {learned},"
+            " and will be no better on others: too few images or epochs. Do not use it before you"
+            " have compared it with the annotator on some labelled images",
+            stacklevel=2,
+        )
 
 
 def _write_learned(folder, table, labels, clf, training, images):
