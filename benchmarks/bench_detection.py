@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 from npllbench.base import CACHE_DIR, SkipSuite
-from npllbench.loaders import _cifar10, _decode, _shared
+from npllbench.loaders import cifar10_split, decode_images, shared_file
 from reporting import ROOT, write_result
 from scipy.special import softmax
 from sklearn.decomposition import PCA
@@ -120,7 +120,7 @@ def load_fashion(seed, n_train, n_test):
 
 def load_caltech(seed, n_train, n_test):
     """One CLIP annotates; the features are log-probabilities of another."""
-    with np.load(_shared("clip", "caltech101_softmax.npz")) as raw:
+    with np.load(shared_file("clip", "caltech101_softmax.npz")) as raw:
         y, scores, other = raw["y"], raw["vitb32"], raw["vitb16"]
     data = _split(np.log(np.maximum(other, 1e-12)), y, scores, seed, n_train, n_test)
     scaler = StandardScaler().fit(data.X)
@@ -130,7 +130,7 @@ def load_caltech(seed, n_train, n_test):
 
 def load_cifar10_clip(seed, n_train, n_test):
     """Embeddings of CLIP, and its zero-shot probabilities."""
-    with np.load(_shared("clip", "cifar10_vitb32.npz")) as raw:
+    with np.load(shared_file("clip", "cifar10_vitb32.npz")) as raw:
         X, y, text = raw["image_embeddings"], raw["label"].astype(int), raw["text_embeddings"]
     X, text = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (X, text))
     return _split(X, y, softmax(100 * X @ text.T, axis=1), seed, n_train, n_test)
@@ -149,9 +149,9 @@ def load_cifar10n(seed, n_train, n_test):
     """Principal components of the pixels, and the labels of three humans."""
     rng, parts = np.random.default_rng(seed), []
     for split, n in (("train", n_train), ("test", n_test)):
-        archive = _cifar10(split)
+        archive = cifar10_split(split)
         rows = rng.permutation(len(archive["label"]))[:n]
-        pixels = _decode(archive, rows).reshape(-1, 16, 2, 16, 2, 3).mean(axis=(2, 4))
+        pixels = decode_images(archive, rows).reshape(-1, 16, 2, 16, 2, 3).mean(axis=(2, 4))
         parts += [pixels.reshape(len(rows), -1) / 255, archive["label"][rows].astype(int)]
         if split == "train":
             human = archive["human"][rows].astype(int)

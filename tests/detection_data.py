@@ -3,10 +3,16 @@
 import numpy as np
 from sklearn.datasets import make_blobs
 
-X, T = make_blobs(120, centers=3, cluster_std=0.6, random_state=0)
-NOISY = np.where(np.arange(120) % 5 == 0, (T + 1) % 3, T)
 
-SCORES = np.where(np.arange(3) == T[:, None], 0.8, 0.1)
-SETS = np.arange(3) == NOISY[:, None]
-SETS[1::3, 0] = True  # a wrong class besides
-SETS[7] = True  # no label
+def noisy_blobs(n):
+    """Return samples, true and noisy labels, and scores and sets of an annotator."""
+    X, y = make_blobs(n, centers=3, cluster_std=0.6, random_state=0)
+    noisy = np.where(np.arange(n) % 5 == 0, (y + 1) % 3, y)
+    scores = np.where(np.arange(3) == y[:, None], 0.8, 0.1)
+    sets = np.arange(3) == noisy[:, None]
+    sets[1::3, 0] = True  # a wrong class besides
+    sets[7] = True  # no label
+    return X, y, noisy, scores, sets
+
+
+X, T, NOISY, SCORES, SETS = noisy_blobs(120)

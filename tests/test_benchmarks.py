@@ -380,12 +380,12 @@ def test_growth_exponent():
 
 
 def test_few_labels_are_true_and_as_many_of_each_class():
-    from npllbench.loaders import _few_labels
+    from npllbench.loaders import few_labels
 
     target = np.array([0, 1, 1, 0, 1, 0, 0])
-    given = _few_labels(target, ["cat", "dog"], 2)
+    given = few_labels(target, ["cat", "dog"], 2)
     assert given.tolist() == ["cat", "dog", "dog", "cat", "-1", "-1", "-1"]
-    assert _few_labels(target, ["cat", "dog"], 0) is None
+    assert few_labels(target, ["cat", "dog"], 0) is None
     for name in ("few-shot", "few-shot-images"):
         task = SUITES[name].tasks["labels-2"](0, n_train=60, n_test=5, n_val=0)
         known = task.labels.known

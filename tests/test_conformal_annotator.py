@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
-from fakes import ColourVLM, FeatureVLM
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from fakes import ColourVLM, FeatureVLM, known_recorder
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
@@ -353,21 +353,12 @@ def test_the_inner_annotator_sees_no_labels():
 def test_known_labels_are_sliced_by_cross_validation(annotator, routing):
     seen = []
 
-    class Recorder(ClassifierMixin, BaseEstimator):
-        def fit(self, X, y=None):
-            seen.append((X.known.sum(), len(X)))
-            self.classes_ = X.classes
-            return self
-
-        def predict(self, X):
-            return np.full(len(X), "red")
-
     known = np.where(np.arange(40) % 2, Y.astype(object), -1)
     with sklearn.config_context(enable_metadata_routing=routing):
         name = "known_labels" if routing else "conformalpartialannotator__known_labels"
         if routing:
             annotator.set_fit_request(known_labels=True)
-        pipe = make_pipeline(clone(annotator), Recorder())
+        pipe = make_pipeline(clone(annotator), known_recorder(seen))
         cross_validate(pipe, X, Y, cv=KFold(2), params={name: known}, error_score="raise")
     assert seen == [(10, 20), (10, 20)]
 

@@ -5,11 +5,11 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from detection_data import noisy_blobs
 from fakes import ColourVLM
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -33,12 +33,7 @@ from sklearn_npll.detection import (
 )
 
 NAMES = np.array(["ant", "bee", "cat"])
-X, T = make_blobs(90, centers=3, cluster_std=0.6, random_state=0)
-NOISY = np.where(np.arange(90) % 5 == 0, (T + 1) % 3, T)
-SCORES = np.where(np.arange(3) == T[:, None], 0.8, 0.1)
-SETS = np.arange(3) == NOISY[:, None]
-SETS[1::3, 0] = True  # a wrong class besides
-SETS[7] = True  # no label
+X, T, NOISY, SCORES, SETS = noisy_blobs(90)
 KNOWN = np.zeros(90, dtype=bool)
 KNOWN[5] = True
 LABELS = PartialLabels(X, NAMES, SETS, scores=SCORES, known=KNOWN)

@@ -9,8 +9,8 @@ import pytest
 import sklearn
 import torch
 from ensemble_members import CLASSES, FIRST, Table, X, Y, feature_member, numbered
-from fakes import ColourVLM
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from fakes import ColourVLM, known_recorder
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
@@ -87,20 +87,11 @@ def test_known_labels_are_sliced_by_cross_validation(ensemble, routing):
     known = np.where(np.arange(20) < 10, y.astype(object), -1)
     seen = []
 
-    class Recorder(ClassifierMixin, BaseEstimator):
-        def fit(self, X, y=None):
-            seen.append((X.known.sum(), len(X)))
-            self.classes_ = X.classes
-            return self
-
-        def predict(self, X):
-            return np.full(len(X), "red")
-
     with sklearn.config_context(enable_metadata_routing=routing):
         name = "known_labels" if routing else "ensemblepartialannotator__known_labels"
         if routing:
             ensemble.set_fit_request(known_labels=True)
-        pipe = make_pipeline(clone(ensemble), Recorder())
+        pipe = make_pipeline(clone(ensemble), known_recorder(seen))
         pipe.fit(many, y, **{name: known})
         cross_validate(pipe, many, y, cv=KFold(2), params={name: known})
     assert seen == [(10, 20), (0, 10), (10, 10)]

@@ -10,7 +10,7 @@ import pytest
 import sklearn
 import torch
 import vlm_colours
-from fakes import ColourVLM
+from fakes import ColourVLM, known_recorder
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import UndefinedMetricWarning
@@ -309,16 +309,11 @@ def test_known_labels_are_sliced_by_cross_validation(annotator, routing):
     known = np.where(np.arange(20) < 10, y.astype(object), -1)
     seen = []
 
-    class Recorder(Learner):
-        def fit(self, X, y=None):
-            seen.append((X.known.sum(), len(X)))
-            return super().fit(X, y)
-
     with sklearn.config_context(enable_metadata_routing=routing):
         name = "known_labels" if routing else "vlmpartialannotator__known_labels"
         if routing:
             annotator.set_fit_request(known_labels=True)
-        pipe = make_pipeline(clone(annotator), Recorder())
+        pipe = make_pipeline(clone(annotator), known_recorder(seen))
         pipe.fit(many, y, **{name: known})
         cross_validate(pipe, many, y, cv=KFold(2), params={name: known})
     assert seen == [(10, 20), (0, 10), (10, 10)]

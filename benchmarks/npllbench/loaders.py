@@ -16,7 +16,7 @@ from .base import CACHE_DIR, SkipSuite, Task
 # -- Fashion-MNIST and the shipped model ---------------------------------------------------------
 
 
-def _load_fashion(
+def load_fashion(
     seed,
     n_train,
     n_test,
@@ -53,7 +53,7 @@ def _load_fashion(
     )
     names = train.target_names
     parts = [(train, rows), (test, test_rows)] + ([(train, val_rows)] if n_val else [])
-    known = [_few_labels(train.target[rows], names, n_known), None, None]
+    known = [few_labels(train.target[rows], names, n_known), None, None]
     labels = [
         annotator.fit_transform(p.images[r], known_labels=k) for (p, r), k in zip(parts, known)
     ]
@@ -92,7 +92,7 @@ def long_tail(rows, target, n_train, n_val, imbalance, rng):
     return np.concatenate([rows, val])
 
 
-def _few_labels(target, names, n_known):
+def few_labels(target, names, n_known):
     """Return the names of the first `n_known` rows of each class and "-1" for others, or None."""
     if not n_known:
         return None
@@ -124,7 +124,7 @@ def _cut(rows, n_train, n_val):
 # -- data of the development folder --------------------------------------------------------------
 
 
-def _shared(*path):
+def shared_file(*path):
     """Return a file of the folder that SKLEARN_NPLL_DATA names."""
     folder = os.environ.get("SKLEARN_NPLL_DATA")
     if not folder:
@@ -138,12 +138,12 @@ def _shared(*path):
     return file
 
 
-def _check_files(*files):
+def check_files(*files):
     for file in files:
-        _shared(*file)
+        shared_file(*file)
 
 
-def _decode(archive, rows):
+def decode_images(archive, rows):
     """Decode JPEG images of an archive to uint8 (n, height, width, 3)."""
     from PIL import Image
 
@@ -157,28 +157,28 @@ def _decode(archive, rows):
 
 
 @lru_cache(maxsize=1)
-def _cifar10(split):
-    with np.load(_shared("cifar10", f"{split}.npz")) as archive:
+def cifar10_split(split):
+    with np.load(shared_file("cifar10", f"{split}.npz")) as archive:
         return dict(archive)
 
 
-def _load_cifar10n(seed, n_train, n_test, n_val):
+def load_cifar10n(seed, n_train, n_test, n_val):
     from sklearn_npll import PartialLabels
 
-    train = _cifar10("train")
+    train = cifar10_split("train")
     rng = np.random.default_rng(seed)
     rows, val_rows = _cut(rng.permutation(len(train["label"])), n_train, n_val)
 
     def annotated(rows):
         votes = train["human"][rows].astype(np.int64)
-        labels = PartialLabels.from_votes(votes, np.arange(10), data=_decode(train, rows))
+        labels = PartialLabels.from_votes(votes, np.arange(10), data=decode_images(train, rows))
         return labels, train["label"][rows].astype(np.int64)
 
     val = annotated(val_rows) if n_val else (None, None)
     labels, y_train = annotated(rows)
-    test = _cifar10("test")
+    test = cifar10_split("test")
     test_rows = rng.permutation(len(test["label"]))[:n_test]
-    X_test, y_test = _decode(test, test_rows), test["label"][test_rows].astype(np.int64)
+    X_test, y_test = decode_images(test, test_rows), test["label"][test_rows].astype(np.int64)
     return Task(labels, y_train, X_test, y_test, *val, kind="images")
 
 
@@ -213,13 +213,13 @@ def swap_truth(candidates, y, eta, rng):
     return noisy
 
 
-def _load_pll(seed, n_train, n_test, n_val, *, name, eta):
+def load_pll(seed, n_train, n_test, n_val, *, name, eta):
     """Load split `seed` of ten 10 % splits; seeds from 10 on begin with another permutation."""
     from scipy.io import loadmat
 
     from sklearn_npll import PartialLabels
 
-    raw = loadmat(_shared("pll", f"{name}.mat"))
+    raw = loadmat(shared_file("pll", f"{name}.mat"))
     X = np.asarray(raw["data"], dtype=np.float64)
     candidates, y = (_dense(raw[key]).T for key in ("partial_target", "target"))
     candidates, y = candidates.astype(bool), y.argmax(axis=1)
@@ -241,7 +241,7 @@ def _dense(matrix):
     return matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
 
 
-def _load_caltech(seed, n_train, n_test, n_val, *, rule, value, refine=None):
+def load_caltech(seed, n_train, n_test, n_val, *, rule, value, refine=None):
     """Let one CLIP backbone annotate, and learn from the other's log-probabilities."""
     from sklearn.model_selection import train_test_split
 
@@ -249,7 +249,7 @@ def _load_caltech(seed, n_train, n_test, n_val, *, rule, value, refine=None):
 
     from .precomputed import PrecomputedText, embeddings_from
 
-    with np.load(_shared("clip", "caltech101_softmax.npz")) as raw:
+    with np.load(shared_file("clip", "caltech101_softmax.npz")) as raw:
         raw = dict(raw)
     y, classes = raw["classes"][raw["y"]], raw["classes"]
     rows, test_rows = train_test_split(
@@ -299,7 +299,7 @@ def _synthetic_samples(name, seed, n_samples):
     return X, y, cross_val_predict(model, X, y, cv=3, method="predict_proba")
 
 
-def _load_synthetic(seed, n_train, n_test, n_val, *, name, protocol, q, eta):
+def load_synthetic(seed, n_train, n_test, n_val, *, name, protocol, q, eta):
     from sklearn_npll import PartialLabels
     from sklearn_npll.datasets import make_candidates
 

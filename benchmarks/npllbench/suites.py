@@ -11,12 +11,12 @@ from functools import partial
 
 from .base import Suite
 from .loaders import (
-    _check_files,
-    _load_caltech,
-    _load_cifar10n,
-    _load_fashion,
-    _load_pll,
-    _load_synthetic,
+    check_files,
+    load_caltech,
+    load_cifar10n,
+    load_fashion,
+    load_pll,
+    load_synthetic,
 )
 from .paper import paper_suite
 
@@ -47,7 +47,7 @@ FEATURES = {
 
 
 def _fashion_suite(name, description, kind, output, schedule, n_train, passes):
-    load = partial(_load_fashion, output=output)
+    load = partial(load_fashion, output=output)
     has = frozenset({"scores", "votes"})
     return Suite(
         name,
@@ -84,7 +84,7 @@ def _few_shot_suite(name, output, schedule, n_train, passes):
         f"Fashion-MNIST {output} with the true labels of a few images of each class",
         kind,
         tasks={
-            f"labels-{k}": partial(_load_fashion, output=output, n_known=k)
+            f"labels-{k}": partial(load_fashion, output=output, n_known=k)
             for k in (0, 1, 2, 4, 8, 16)
         },
         schedule=schedule,
@@ -102,7 +102,7 @@ def _synthetic_tasks():
     cells += [(protocol, 0.3, 0.3) for protocol in ("pico", "fredis", "instance")]
     return {
         f"{name}-{protocol}-q{q}-eta{eta}": partial(
-            _load_synthetic, name=name, protocol=protocol, q=q, eta=eta
+            load_synthetic, name=name, protocol=protocol, q=q, eta=eta
         )
         for name in ("digits", "mixture")
         for protocol, q, eta in cells
@@ -142,7 +142,7 @@ def _all_suites():
             ),
             tasks={
                 f"imbalance-{k}": partial(
-                    _load_fashion, output="embeddings", rule="union", imbalance=k
+                    load_fashion, output="embeddings", rule="union", imbalance=k
                 )
                 for k in (10, 50)
             },
@@ -154,20 +154,20 @@ def _all_suites():
             "cifar10n",
             "CIFAR-10 images; candidates are the union of three human annotators",
             "images",
-            tasks={"human-union": _load_cifar10n},
+            tasks={"human-union": load_cifar10n},
             schedule={**IMAGES, "shared": {**IMAGES["shared"], "module": "resnet8_strided"}},
             n_train=1000,
             passes=100,
             n_test=2000,
             train_has=frozenset({"votes"}),
-            check=partial(_check_files, ("cifar10", "train.npz"), ("cifar10", "test.npz")),
+            check=partial(check_files, ("cifar10", "train.npz"), ("cifar10", "test.npz")),
         ),
         Suite(
             "pll",
             "lost and MSRCv2 on ten 10 % splits (seed = split), without and with injected noise",
             "features",
             tasks={
-                name + (f"-eta{eta}" if eta else ""): partial(_load_pll, name=name, eta=eta)
+                name + (f"-eta{eta}" if eta else ""): partial(load_pll, name=name, eta=eta)
                 for name in ("lost", "MSRCv2")
                 for eta in (0, 0.1, 0.2, 0.3)
             },
@@ -175,25 +175,25 @@ def _all_suites():
             passes=150,
             n_val=50,
             seeds=tuple(range(10)),
-            check=partial(_check_files, ("pll", "lost.mat"), ("pll", "MSRCv2.mat")),
+            check=partial(check_files, ("pll", "lost.mat"), ("pll", "MSRCv2.mat")),
         ),
         Suite(
             "caltech-clip",
             "Caltech-101: candidates from CLIP ViT-B/32, features from CLIP ViT-B/16",
             "features",
             tasks={
-                "cumulative-0.9": partial(_load_caltech, rule="cumulative", value=0.9),
-                "topk-3": partial(_load_caltech, rule="topk", value=3),
+                "cumulative-0.9": partial(load_caltech, rule="cumulative", value=0.9),
+                "topk-3": partial(load_caltech, rule="topk", value=3),
             },
             ablation_tasks={
-                f"refine-{name}": partial(_load_caltech, rule="topk", value=3, refine=name)
+                f"refine-{name}": partial(load_caltech, rule="topk", value=3, refine=name)
                 for name in ("zlap", "transclip", "inmap")
             },
             schedule=FEATURES,
             passes=110,
             train_has=frozenset({"scores"}),
             test_has=frozenset({"scores"}),
-            check=partial(_check_files, ("clip", "caltech101_softmax.npz")),
+            check=partial(check_files, ("clip", "caltech101_softmax.npz")),
         ),
         Suite(
             "synthetic",

@@ -1,6 +1,7 @@
 """Weak and strong views of images and of features, made on whole batches of tensors.
 
-Every random number comes from torch's global generator, which the estimator seeds.
+What is random comes from torch's global generator, which the estimator seeds; for noise on features
+it draws the place in a table of numbers.
 """
 
 import math

@@ -344,7 +344,7 @@ def _shorten(tower, length):
 
 def _is_batchable(config):
     """Whether `_resize` does what open_clip's transform does."""
-    height, width = _pair(config["size"])
+    height, width = size_pair(config["size"])
     mode = config["resize_mode"]
     return config["interpolation"] in ("bicubic", "bilinear") and (
         mode == "squash" or (mode == "shortest" and height == width)
@@ -359,7 +359,7 @@ def _resize(images, config):
     left, top, right, bottom = _middle(images.shape[2], images.shape[1], config["resize_mode"])
     batch = torch.from_numpy(images[:, top:bottom, left:right]).permute(0, 3, 1, 2)
     given = tuple(batch.shape[2:])
-    wanted = resized = _pair(config["size"])
+    wanted = resized = size_pair(config["size"])
     if config["resize_mode"] == "shortest":
         resized = tuple(int(wanted[0] * side / min(given)) for side in given)
     if resized != given:
@@ -389,7 +389,8 @@ def _middle(width, height, resize_mode):
     return left, top, left + min(width, longest), top + min(height, longest)
 
 
-def _pair(size):
+def size_pair(size):
+    """Return (height, width) of a side or a pair of them."""
     return (size, size) if isinstance(size, int) else tuple(size)
 
 

@@ -12,10 +12,10 @@ class ImageEncoderStudent:
     """Network for images that starts from the image encoder of a vision-language model.
 
     For the parameter ``module`` of the classifiers that train networks, which takes an instance,
-    not the class. All weights are trained
-    further. Such a network is as large as the encoder, and slow to train without a GPU; where that
-    does not matter, it starts with what the model knows. To train nothing but what follows the
-    encoder, learn from embeddings instead: ``VLMPartialAnnotator(output="embeddings")``.
+    not the class. All weights are trained further. Such a network is as large as the encoder, and
+    slow to train without a GPU; where that does not matter, it starts with what the model knows. To
+    train nothing but what follows the encoder, learn from embeddings instead:
+    ``VLMPartialAnnotator(output="embeddings")``.
 
     Parameters
     ----------

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ._open_clip import size_pair
+
 
 class FineTunedEncoder(nn.Module):
     """An image encoder and a linear classifier on its embeddings.
@@ -23,8 +25,7 @@ class FineTunedEncoder(nn.Module):
     def __init__(self, visual, n_dimensions, n_classes):
         super().__init__()
         config = visual.preprocess_cfg
-        size = config["size"]
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.size = size_pair(config["size"])
         self.visual = visual.requires_grad_(True)
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(config[name]).view(-1, 1, 1))

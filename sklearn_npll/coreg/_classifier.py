@@ -75,15 +75,14 @@ class CoRegClassifier(PairClassifier):
     prior : {"auto", "adaptive", "uniform", "candidates", "annotator", "estimated"}, mapping, \
 array-like of shape (n_classes,) or None, default="auto"
         Class shares that the predictions are aligned to before the division, if they are known by
-        the names of the classes, such as ``{"cat": 0.7, "dog": 0.3}`` or a pandas
-        Series with them as index, or as an array in the order of `classes_`, which is sorted.
-        Shares are divided by their sum. "uniform": equal shares,
-        wrong for imbalanced classes. "candidates": the mean of the candidate sets with
-        equal weight in each. "annotator": the mean of the annotator's scores or votes. "adaptive":
-        "uniform" if the annotator, or else the sets, name the classes about equally often,
-        otherwise the fourth root of "annotator", normalised, or else "candidates". "estimated":
-        the mean of the predictions restricted to the candidates. None: no alignment. "auto" is
-        "uniform" in the paper's variant, "adaptive" in the robust one.
+        the names of the classes, such as ``{"cat": 0.7, "dog": 0.3}`` or a pandas Series with them
+        as index, or as an array in the order of `classes_`, which is sorted. Shares are divided by
+        their sum. "uniform": equal shares, wrong for imbalanced classes. "candidates": the mean of
+        the candidate sets with equal weight in each. "annotator": the mean of the annotator's
+        scores or votes. "adaptive": "uniform" if the annotator, or else the sets, name the classes
+        about equally often, otherwise the fourth root of "annotator", normalised, or else
+        "candidates". "estimated": the mean of the predictions restricted to the candidates. None:
+        no alignment. "auto" is "uniform" in the paper's variant, "adaptive" in the robust one.
     alignment_rounds : int, default=1
         Rounds of that alignment. 1 divides by the ratio of the mean prediction to `prior`, as
         released. More come close to Sinkhorn's balanced assignment, in which the classes have
