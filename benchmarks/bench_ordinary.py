@@ -8,18 +8,24 @@ size and epochs, so that both make as many steps as their splits allow. Only the
 warm-up are compared, in seconds of the processor. ``OMP_NUM_THREADS=1`` makes them those of one
 core, on which workers of a DataLoader gain nothing.
 
+Grey images are those of Fashion-MNIST, colour images those of CIFAR-10, whose strong views have one
+random operation of TrivialAugment in the program and one of the package's own in the package.
+
 Usage::
 
-    python benchmarks/bench_ordinary.py [--rows 1000] [--epochs 12] [--seeds 0 1]
+    python benchmarks/bench_ordinary.py [--rows 1000] [--epochs 30] [--seeds 0 1 2]
+        [--kinds grey colour] [--precision fp32 bf16] [--layouts contiguous channels_last]
 """
 
 import argparse
 import time
 from collections import deque
+from itertools import product
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from npllbench.loaders import cifar10_split, decode_images
 from PIL import Image
 from reporting import write_result
 from sklearn.mixture import GaussianMixture
@@ -92,7 +98,7 @@ class Program:
 
     Parameters
     ----------
-    images : uint8 ndarray of shape (n, H, W)
+    images : uint8 ndarray of shape (n, H, W) or (n, H, W, 3)
     candidates : bool ndarray of shape (n, C)
     module : str
         Name of the networks.
@@ -108,12 +114,17 @@ class Program:
         weak = [transforms.RandomCrop(size, -(-size // 8)), transforms.RandomHorizontalFlip()]
         to_tensor = transforms.ToTensor()
         self.weak = transforms.Compose([*weak, to_tensor])
-        self.strong = transforms.Compose([*weak, to_tensor, Cutout(size // 2)])
+        operations = [transforms.TrivialAugmentWide()] if images.ndim == 4 else []
+        self.strong = transforms.Compose([*weak, *operations, to_tensor, Cutout(size // 2)])
         self.plain = to_tensor
         self.images, self.candidates = images, torch.from_numpy(candidates).float()
         self.epochs, self.seed = epochs, seed
-        mean, std = images.mean() / 255, images.std() / 255
-        args = module, (1, size, size), mean, std, channels_last
+        pixels = images.reshape(-1, 3 if images.ndim == 4 else 1)
+        mean, std = (
+            torch.tensor(v / 255, dtype=torch.float32).view(-1, 1, 1)
+            for v in (pixels.mean(0), pixels.std(0))
+        )
+        args = module, (len(mean), size, size), mean, std, channels_last
         self.networks = [Network(*args) for _ in range(2)]
         self.keys = [Network(*args) for _ in range(2)]
         for key, network in zip(self.keys, self.networks):
@@ -319,39 +330,48 @@ def figures(rows, accuracy):
     }
 
 
-def compare(module, size, n_rows, epochs, seed, layout="contiguous"):
+def load_images(kind, n_rows, seed):
+    """Return images and labels to train on, and others to test on."""
+    if kind == "grey":
+        train, test = load_fashion_mnist("train"), load_fashion_mnist("test")
+        rows = np.random.default_rng(seed).permutation(len(train.images))[:n_rows]
+        return train.images[rows], train.target[rows], test.images, test.target
+    train, test = cifar10_split("train"), cifar10_split("test")
+    rows = np.random.default_rng(seed).permutation(len(train["label"]))[:n_rows]
+    images = decode_images(train, rows), decode_images(test, range(len(test["label"])))
+    return images[0], train["label"][rows].astype(int), images[1], test["label"].astype(int)
+
+
+def compare(seed, kind, layout, precision, n_rows, epochs):
     """Train the package and the ordinary program, on the same rows and candidates.
 
-    In the layout "channels_last" the program has the memory format of the package.
+    In the layout "channels_last" the program has the memory format of the package; the precision is
+    that of the package.
     """
-    train, test = load_fashion_mnist("train"), load_fashion_mnist("test")
-    rows = np.random.default_rng(seed).permutation(len(train.images))[:n_rows]
-    margin = [(0, 0), *[((size - 28) // 2,) * 2] * 2]
-    X, X_test = (np.pad(images, margin) for images in (train.images[rows], test.images))
-    y = train.target[rows]
+    X, y, X_test, y_test = load_images(kind, n_rows, seed)
     candidates = make_candidates(y, q=0.1, eta=0.2, random_state=seed)
     Clock.rows.clear()
     clf = CoRegClassifier(
-        module,
         variant="paper",
         max_epochs=epochs,
         random_state=seed,
+        precision=precision,
         callbacks=[Clock()],
         **SETTING,
     ).fit(X, candidates)
-    ours = figures(Clock.rows, clf.score(X_test, test.target))
-    program = Program(X, candidates, module, epochs, seed, layout == "channels_last")
-    theirs = figures(program.fit(), program.score(X_test, test.target))
+    ours = figures(Clock.rows, clf.score(X_test, y_test))
+    program = Program(X, candidates, "auto", epochs, seed, layout == "channels_last")
+    theirs = figures(program.fit(), program.score(X_test, y_test))
     epoch, rows = (
         [np.array(f[name]) for f in (theirs, ours)]
         for name in ("epoch_seconds", "gradient_samples")
     )
     return {
-        "module": module,
-        "image_size": size,
+        "kind": kind,
         "rows": n_rows,
         "seed": seed,
         "layout": layout,
+        "precision": precision,
         "epoch_ratio": float(np.median(epoch[0] / epoch[1])),
         "ratio_at_equal_rows": float(
             epoch[0].sum() / rows[0].sum() / (epoch[1].sum() / rows[1].sum())
@@ -365,15 +385,16 @@ def main():
     """Compare, and write the result after each run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--kinds", nargs="+", default=["grey", "colour"])
+    parser.add_argument("--layouts", nargs="+", default=["contiguous"])
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--output")
     args = parser.parse_args()
-    tasks = [("auto", 28, args.rows, args.epochs, seed) for seed in args.seeds]
-    tasks.append((*tasks[0], "channels_last"))
     runs = []
-    for task in tasks:
-        runs.append(compare(*task))
+    for task in product(args.seeds, args.kinds, args.layouts, args.precision):
+        runs.append(compare(*task, args.rows, args.epochs))
         write_result("ordinary", {"wanted": 3.0, "runs": runs}, args.output)
 
 

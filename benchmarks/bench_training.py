@@ -10,6 +10,7 @@ the queue add. Times are of the processor, in which other processes of the machi
 Usage::
 
     python benchmarks/bench_training.py [--rows 6000] [--feature-rows 6000] [--epochs 5] [--jobs 1]
+    python benchmarks/bench_training.py --kinds preact_resnet18 --epochs 3 [--large-rows 256]
 """
 
 import argparse
@@ -126,6 +127,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--feature-rows", type=int, default=6000)
+    parser.add_argument("--large-rows", type=int, default=256, help="those of preact_resnet18")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="processes that measure side by side")
     parser.add_argument("--output")
@@ -135,15 +137,23 @@ def main():
     X, y = train.images[: args.rows], train.target
     colour = np.repeat(X[..., None], 3, axis=3)
     features = train.images[: args.feature_rows].reshape(args.feature_rows, -1) / np.float32(255)
-    inputs = {"images": X, "colour_images": colour, "features": features}
+    large = np.pad(colour[: args.large_rows], [(0, 0), (2, 2), (2, 2), (0, 0)])  # 32 x 32
+    inputs = {
+        "images": (X, "auto"),
+        "colour_images": (colour, "auto"),
+        "preact_resnet18": (large, "preact_resnet18"),
+        "features": (features, "auto"),
+    }
     result = {
         "wanted": {"images": 1.10, "features": 1.3},
         "rows": args.rows,
         "feature_rows": args.feature_rows,
+        "large_rows": args.large_rows,
     }
     cases = list(product(("robust", "paper"), args.kinds))
     measured = Parallel(args.jobs)(
-        delayed(measure)(inputs[kind], y, args.epochs, variant=variant) for variant, kind in cases
+        delayed(measure)(inputs[kind][0], y, args.epochs, module=inputs[kind][1], variant=variant)
+        for variant, kind in cases
     )
     for (variant, kind), figures in zip(cases, measured, strict=True):
         result.setdefault(variant, {})[kind] = figures
