@@ -4,7 +4,10 @@ import json
 import pickle
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+import sklearn
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.model_selection import KFold, cross_validate
+from sklearn.pipeline import make_pipeline
 
 from sklearn_npll import PartialLabels
 
@@ -12,8 +15,9 @@ NAMES = np.array(["ant", "bee", "cat"])  # of classes
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
 
-def known_recorder(seen):
-    """Return a learner that notes in `seen` how many rows are known and how many there are."""
+def known_in_folds(annotator, X, y, known, routing):
+    """Return the known and all rows that a learner sees in `fit` and in two folds."""
+    seen = []
 
     class Recorder(ClassifierMixin, BaseEstimator):
         def fit(self, X, y=None):
@@ -24,7 +28,15 @@ def known_recorder(seen):
         def predict(self, X):
             return np.full(len(X), "red")
 
-    return Recorder()
+    with sklearn.config_context(enable_metadata_routing=routing):
+        name = f"{type(annotator).__name__.lower()}__known_labels"
+        if routing:
+            name = "known_labels"
+            annotator.set_fit_request(known_labels=True)
+        pipe = make_pipeline(clone(annotator), Recorder())
+        pipe.fit(X, y, **{name: known})
+        cross_validate(pipe, X, y, cv=KFold(2), params={name: known}, error_score="raise")
+    return seen
 
 
 class ColourVLM:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from detection_data import CLASSES, random_photos
 from fakes import FeatureVLM, write_tiny_clip
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
@@ -24,7 +25,6 @@ from sklearn_npll.datasets import load_fashion_mnist
 from sklearn_npll.detection import DeFTDetector, _deft_training
 from sklearn_npll.detection._deft_losses import dual_prompt_loss
 
-CLASSES = ["red", "green", "blue shoe"]
 TUNERS = ["vpt_deep", "lora", "bias", "none"]
 
 
@@ -35,12 +35,12 @@ def vit(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photos():
-    return np.random.default_rng(0).integers(0, 256, size=(24, 20, 20, 3), dtype=np.uint8)
+    return random_photos()[0]
 
 
 @pytest.fixture(scope="module")
-def labels(photos):
-    return np.array(CLASSES)[np.arange(len(photos)) % 3]
+def labels():
+    return random_photos()[1]
 
 
 # Of 300 rows the shipped model agrees with 63 to 67 % of the clean labels, so that agreement, the

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from detection_data import CLASSES, random_photos
 from fakes import ColourVLM, write_tiny_clip
 from numpy.testing import assert_allclose
 from PIL import Image
@@ -22,7 +23,6 @@ from sklearn_npll.detection._deft_losses import (
 from sklearn_npll.detection._deft_towers import ImageTower, PromptTower, trainable
 from sklearn_npll.detection._deft_training import DualPromptModel
 
-CLASSES = ["red", "green", "blue shoe"]
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
 RESNET["patch_size"] = None
 
@@ -56,12 +56,12 @@ def resnet(folder):
 
 @pytest.fixture(scope="module")
 def photos():
-    return np.random.default_rng(0).integers(0, 256, size=(24, 20, 20, 3), dtype=np.uint8)
+    return random_photos()[0]
 
 
 @pytest.fixture(scope="module")
-def labels(photos):
-    return np.array(CLASSES)[np.arange(len(photos)) % 3]
+def labels():
+    return random_photos()[1]
 
 
 @pytest.mark.parametrize("custom_text", [False, True])

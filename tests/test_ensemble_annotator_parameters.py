@@ -6,14 +6,13 @@ import warnings
 import ensemble_members
 import numpy as np
 import pytest
-import sklearn
 import torch
 from ensemble_members import CLASSES, FIRST, Table, X, Y, feature_member, numbered
-from fakes import ColourVLM, known_recorder
+from fakes import ColourVLM, known_in_folds
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -85,15 +84,7 @@ def test_trusted_labels_reach_the_members_that_take_them():
 def test_known_labels_are_sliced_by_cross_validation(ensemble, routing):
     many, y = np.tile(X, (4, 1, 1, 1)), np.tile(Y, 4)
     known = np.where(np.arange(20) < 10, y.astype(object), -1)
-    seen = []
-
-    with sklearn.config_context(enable_metadata_routing=routing):
-        name = "known_labels" if routing else "ensemblepartialannotator__known_labels"
-        if routing:
-            ensemble.set_fit_request(known_labels=True)
-        pipe = make_pipeline(clone(ensemble), known_recorder(seen))
-        pipe.fit(many, y, **{name: known})
-        cross_validate(pipe, many, y, cv=KFold(2), params={name: known})
+    seen = known_in_folds(ensemble, many, y, known, routing)
     assert seen == [(10, 20), (0, 10), (10, 10)]
 
 

@@ -10,11 +10,10 @@ import pytest
 import sklearn
 import torch
 import vlm_colours
-from fakes import ColourVLM, known_recorder
+from fakes import ColourVLM, known_in_folds
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.model_selection import KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from vlm_colours import CLASSES, RGB, TEMPLATES, Learner, X, Y
 
@@ -307,15 +306,7 @@ def test_known_labels_win_over_y(annotator):
 def test_known_labels_are_sliced_by_cross_validation(annotator, routing):
     many, y = np.tile(X, (4, 1, 1, 1)), np.tile(Y, 4)
     known = np.where(np.arange(20) < 10, y.astype(object), -1)
-    seen = []
-
-    with sklearn.config_context(enable_metadata_routing=routing):
-        name = "known_labels" if routing else "vlmpartialannotator__known_labels"
-        if routing:
-            annotator.set_fit_request(known_labels=True)
-        pipe = make_pipeline(clone(annotator), known_recorder(seen))
-        pipe.fit(many, y, **{name: known})
-        cross_validate(pipe, many, y, cv=KFold(2), params={name: known})
+    seen = known_in_folds(annotator, many, y, known, routing)
     assert seen == [(10, 20), (0, 10), (10, 10)]
 
 

@@ -374,29 +374,19 @@ for _name, _make, _space in (
 ):
     _on_vote(_name, "known", _make, _space, group="few-shot")
 
-_add(
-    "zero-shot*",
-    "AnnotatorClassifier",
-    params={"aggregation": "mean"},
-    group="cheap",
-    needs=frozenset({"scores"}),
-    on_annotations=True,
-)
-_add(
-    "majority vote",
-    "AnnotatorClassifier",
-    params={"aggregation": "vote"},
-    group="cheap",
-    needs=frozenset({"votes"}),
-    on_annotations=True,
-)
-_add(
-    "Dawid-Skene",
-    "DawidSkeneClassifier",
-    group="cheap",
-    needs=frozenset({"votes"}),
-    on_annotations=True,
-)
+for _name, _class_name, _needed, _params in (
+    ("zero-shot*", "AnnotatorClassifier", "scores", {"aggregation": "mean"}),
+    ("majority vote", "AnnotatorClassifier", "votes", {"aggregation": "vote"}),
+    ("Dawid-Skene", "DawidSkeneClassifier", "votes", {}),
+):
+    _add(
+        _name,
+        _class_name,
+        params=_params,
+        group="cheap",
+        needs=frozenset({_needed}),
+        on_annotations=True,
+    )
 
 # What section 5 of the paper leaves out or replaces, more of the same, back to the paper's setting
 # in one of the parts that the default variant changes, and what other papers add ("+").
