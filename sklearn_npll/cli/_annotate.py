@@ -85,7 +85,7 @@ def run(args):
     from ..annotators import VLMPartialAnnotator
     from ..annotators._open_clip import SHIPPED_MODEL
     from ..datasets._image_folder import find_images
-    from ._folder import ANNOTATION, LABELS, relative, write_json
+    from ._folder import ANNOTATION, CACHE, LABELS, relative, write_json
     from ._inputs import read_classes, read_templates
     from ._tables import check_table, write_table
 
@@ -108,7 +108,7 @@ def run(args):
         **settings,
         device=args.device,
         batch_size=args.batch_size,
-        cache_dir=output / "cache",
+        cache_dir=output / CACHE,
         on_error=args.on_error,
         verbose=not args.quiet,
     )

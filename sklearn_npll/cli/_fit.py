@@ -28,13 +28,19 @@ def add_parser(commands, **options):
         help="how frequent the classes are, if you know it: 'cat=3, dog=1'; or uniform, annotator,"
         " candidates, estimated, none (default: equally, unless the annotator says otherwise)",
     )
+    parser.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="learn from the annotator's embeddings of the images, not from pixels: better with a"
+        " few hundred images, but predict then needs the annotator's model",
+    )
     parser.add_argument("--epochs", type=positive, default=50, metavar="N", help="(default: 50)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
     parser.add_argument(
         "--module",
         default="auto",
         help="network: auto (default, by the size of the images), resnet8, resnet8_strided,"
-        " preact_resnet18, wrn_28_2, or a timm model",
+        " preact_resnet18, wrn_28_2, or a timm model; mlp, if anything, with --embeddings",
     )
     parser.add_argument(
         "--variant",
@@ -63,23 +69,31 @@ def add_parser(commands, **options):
     )
     add_table_option(parser)
     parser.set_defaults(
-        run=run, after_interruption="The same command continues from the last finished epoch."
+        run=run,
+        wrong_use=parser.error,
+        after_interruption="The same command continues from the last finished epoch.",
     )
 
 
 def run(args):
     """Train on the labels of a folder; the model and its labels go into it."""
+    from sklearn.pipeline import Pipeline
+
     from ..coreg import CoRegClassifier
-    from ._folder import digest, load_labels
+    from ._embeddings import is_public, make_embedder
+    from ._folder import CACHE, digest, load_labels
     from ._inputs import read_known, read_prior
     from ._model_files import check_model_file, default_model_file, save_model
     from ._tables import check_table
 
+    if args.embeddings:
+        _refuse_options_for_images(args)
     folder = Path(args.folder)
     labels, annotation = load_labels(folder)
     checksum = digest(folder)
-    model_file = Path(args.model_file or default_model_file(folder))
-    check_model_file(model_file)
+    shareable = not args.embeddings or is_public(annotation["model"], annotation["pretrained"])
+    model_file = Path(args.model_file or default_model_file(folder, shareable))
+    check_model_file(model_file, shareable)
     check_table(f"learned.{args.table}")
     prior = "auto" if args.prior is None else read_prior(args.prior, labels.classes)
     if args.known is not None:
@@ -97,35 +111,58 @@ def run(args):
         random_state=args.seed,
         verbose=int(not args.quiet),
     )
-    clf.fit(labels)
+    samples = labels
+    if args.embeddings:
+        options = {"cache_dir": folder / CACHE, "device": args.device, "verbose": not args.quiet}
+        embedder = make_embedder(annotation, labels.data, **options)
+        samples = labels.replace(data=embedder.embed(labels.data))
+    clf.fit(samples)
     if clf.n_iter_ < args.epochs:  # Ctrl-C at the end of an epoch ends the training quietly
         raise KeyboardInterrupt
     clf.set_params(checkpoint_dir=None, verbose=0)  # matters of this machine
-    save_model(clf, model_file)
+    model = clf
+    if args.embeddings:
+        embedder = make_embedder(annotation, labels.data, device=args.device)  # without the cache
+        model = Pipeline([("annotator", embedder), ("classifier", clf)])
+    save_model(model, model_file)
     n_known = 0 if labels.known is None else int(labels.known.sum())
     training = {"epochs": args.epochs, "seed": args.seed, "module": args.module}
-    training.update(variant=args.variant, prior=args.prior, n_known=n_known, labels=checksum)
+    training.update(embeddings=args.embeddings, variant=args.variant, prior=args.prior)
+    training.update(n_known=n_known, labels=checksum)
     learned = f"learned.{args.table}"
     _write_learned(folder, learned, labels, clf, training, annotation["folder"])
     note(args, f"Wrote {model_file} and {folder / learned}.")
     if model_file.suffix == ".joblib":
         note(args, f"Load {model_file.name} only if you made it; a .skops file is safe to share.")
-    _compare(clf, labels, learned)
+    remedy = "more images or epochs may help"
+    if not args.embeddings:
+        remedy = f"with few images add --embeddings; {remedy}"
+    _compare(clf, samples, learned, remedy)
 
 
-def _compare(clf, labels, learned):
+def _refuse_options_for_images(args):
+    given = {
+        "--module": args.module not in ("auto", "mlp"),
+        "--image-size": args.image_size is not None,
+        "--no-flip": args.no_flip,
+    }
+    for option in (option for option, is_given in given.items() if is_given):
+        args.wrong_use(f"{option} is for training on pixels; leave it or --embeddings out")
+
+
+def _compare(clf, samples, learned, remedy):
     """Warn if the model names its own images otherwise than the labels that it has learned.
 
     These follow the candidates, so they may be right where the model, which has only the image, is
     not: with few images or epochs it is far from them.
     """
-    step = -(-len(labels) // _N_CHECKED)
-    agreement = (clf.predict(labels.data[::step]) == clf.transduction_[::step]).mean()
+    step = -(-len(samples) // _N_CHECKED)
+    agreement = (clf.predict(samples.data[::step]) == clf.transduction_[::step]).mean()
     if agreement < _MIN_AGREEMENT:
         warnings.warn(
             f"the model itself gives only {agreement:.0%} of its own images the label in {learned},"
-            " and will be no better on others: too few images or epochs. Do not use it before you"
-            " have compared it with the annotator on some labelled images",
+            f" and will be no better on others: {remedy}. Do not use it before you have compared it"
+            " with the annotator on some labelled images",
             stacklevel=2,
         )
 

@@ -11,6 +11,7 @@ from .._partial_labels import PartialLabels
 
 LABELS = "labels.npz"  # candidate labels, with the absolute paths of the images
 ANNOTATION = "annotation.json"  # how they were made
+CACHE = "cache"  # embeddings of the images
 LEARNED = "learned.npz"  # the same, with the learner's labels as scores
 TRAINING = "training.json"  # how these were made, and of which labels
 

@@ -4,28 +4,36 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .._files import atomic_write
+from ._embeddings import check_embedder
 
-# All that a classifier of `fit` is made of. None of these runs code from the file.
-_TYPES = ("sklearn_npll.coreg._classifier.CoRegClassifier", "sklearn_npll.coreg._net.CoRegNet")
+# All that a model of `fit` is made of. None of these runs code from the file.
+_TYPES = (
+    "sklearn_npll.annotators._plan.PromptedModel",
+    "sklearn_npll.annotators._vlm_annotator.VLMPartialAnnotator",
+    "sklearn_npll.coreg._classifier.CoRegClassifier",
+    "sklearn_npll.coreg._net.CoRegNet",
+)
 
 
-def default_model_file(folder):
-    """Return the file for a model in a folder: of skops, if that is installed, else of joblib."""
-    return Path(folder, "model.skops" if find_spec("skops") else "model.joblib")
+def default_model_file(folder, shareable=True):
+    """Return the file for a model in a folder: of skops, if that can be, else of joblib."""
+    return Path(folder, "model.skops" if shareable and find_spec("skops") else "model.joblib")
 
 
-def check_model_file(path):
+def check_model_file(path, shareable=True):
     """Check that a model can be written, before it is trained.
 
     Parameters
     ----------
     path : str or path-like
         The file.
+    shareable : bool, default=True
+        Whether the model can be loaded by anybody, as it needs no files of this machine.
 
     Raises
     ------
     ValueError
-        If its ending is neither .skops nor .joblib.
+        If its ending is neither .skops nor .joblib, or it is .skops and the model not shareable.
     ImportError
         If skops is needed and missing.
 
@@ -42,6 +50,11 @@ def check_model_file(path):
         )
     if _is_skops(path):
         _skops()
+        if not shareable:
+            raise ValueError(
+                f"{str(path)!r} cannot hold a model on embeddings of a vision-language model that"
+                " open_clip does not list by name and tag. Give --model-file a name in .joblib."
+            )
 
 
 def save_model(model, path):
@@ -60,8 +73,8 @@ def load_model(path):
     Parameters
     ----------
     path : str or path-like
-        A file of `save_model`, or of a pipeline that ends with such a classifier. One of joblib may
-        run code.
+        A file of `save_model`, or of a pipeline that ends with a classifier. One of joblib may run
+        code.
 
     Returns
     -------
@@ -96,7 +109,7 @@ def load_model(path):
         raise ValueError(
             f"{path} holds {type(last).__name__}, which is no fitted classifier of sklearn_npll."
         )
-    if last.image_shape_ is None:
+    if last.image_shape_ is None and not _embeds_images(model):
         raise ValueError(f"{path} holds a classifier of features, which cannot read images.")
     return model
 
@@ -105,12 +118,25 @@ def _is_skops(path):
     return Path(path).suffix == ".skops"
 
 
+def _embeds_images(model):
+    from sklearn.pipeline import Pipeline
+
+    return isinstance(model, Pipeline) and getattr(model[0], "output", None) == "embeddings"
+
+
 def _load_skops(path):
+    from sklearn.pipeline import Pipeline
+
     skops = _skops()
     others = sorted(set(skops.get_untrusted_types(file=path)) - set(_TYPES))
     if others:
         raise ValueError(f"it is no model of fit, since it wants to make {', '.join(others)}")
-    return skops.load(path, trusted=list(_TYPES))
+    model = skops.load(path, trusted=list(_TYPES))
+    if isinstance(model, Pipeline):
+        if len(model) != 2:
+            raise ValueError(f"it is a pipeline of {len(model)} steps, and those of fit have two")
+        check_embedder(model[0])
+    return model
 
 
 def _skops():
