@@ -1,5 +1,7 @@
 """The command line run on a folder of photos, which it has annotated and learned."""
 
+import shutil
+
 import pytest
 from PIL import Image
 
@@ -41,6 +43,14 @@ def classes(tmp_path_factory):
 def annotated(photos, classes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out") / "labels of mine"
     assert run("annotate", photos, "--classes", classes, "--output", folder, "--quiet") == 0
+    return folder
+
+
+def copy_labels(annotated, folder):
+    """Copy what annotate has written, but for its cache, and return the folder of the copy."""
+    folder.mkdir(exist_ok=True)
+    for name in ("labels.npz", "annotation.json"):
+        shutil.copy(annotated / name, folder)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -10,12 +9,13 @@ import cli_runs
 import joblib
 import numpy as np
 import pytest
-from cli_runs import IMAGES, error_of, run
+from cli_runs import IMAGES, copy_labels, error_of, run
 from numpy.testing import assert_array_equal
 from PIL import Image
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll.annotators import _open_clip
+from sklearn_npll.baselines import PRODENClassifier
 from sklearn_npll.cli import _fit
 from sklearn_npll.cli._inputs import read_prior
 from sklearn_npll.cli._model_files import default_model_file
@@ -111,9 +111,16 @@ def test_options_of_annotate(photos, tmp_path, capsys):
     rows = json.loads((tmp_path / "labels.json").read_text())
     assert len(rows) == len(IMAGES)
     assert rows[0]["set_size"] == len(rows[0]["candidates"]) == 2
-    captured = capsys.readouterr()
-    assert "clothes only; for other pictures add --model" in captured.err
-    assert "30 images, 2.00 candidates each, 0.0% with a single one." in captured.out
+    assert "30 images, 2.00 candidates each, 0.0% with a single one." in capsys.readouterr().out
+
+
+def test_the_shipped_model_is_for_clothes(photos, tmp_path, capsys):
+    args = ("--templates", "simple", "--output", tmp_path, "--quiet")
+    assert run("annotate", photos, "--classes", "cat,dog", *args) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "clothes only" in line]
+    assert len(told) == 1 and "--model ViT-B-32-quickgelu --pretrained openai" in told[0]
+    assert run("annotate", photos, "--classes", "bag,coat", *args) == 0
+    assert "clothes only" not in capsys.readouterr().err
 
 
 def test_many_classes_in_one_argument(photos, tmp_path, capsys):
@@ -157,11 +164,11 @@ def test_images_that_cannot_be_read(broken, tmp_path, capsys):
     assert run(*args, "--on-error", "skip", "--quiet") == 0
     message = capsys.readouterr().err
     assert "Skipped 1 that could not be read" in message
-    assert f"{str(broken / '1.png')!r}: UnidentifiedImageError" in message
+    assert "'1.png': UnidentifiedImageError" in message
     rows = read_csv(tmp_path / "out" / "labels.csv")
     assert [row["path"] for row in rows] == ["0.png", "2.png", "3.png"]
     (unread,) = read_csv(tmp_path / "out" / "unreadable.csv")
-    assert unread["path"] == str(broken / "1.png")
+    assert unread["path"] == "1.png"  # as the paths in labels.csv
 
     Image.fromarray(IMAGES[1]).save(broken / "1.png")
     assert run(*args, "--quiet") == 0
@@ -222,9 +229,7 @@ def test_fit_learns_what_the_classifier_learns(fitted):
 def test_fit_tells_of_a_model_that_has_not_learned_its_labels(
     annotated, tmp_path, monkeypatch, capsys
 ):
-    shutil.copy(annotated / "labels.npz", tmp_path)
-    shutil.copy(annotated / "annotation.json", tmp_path)
-    args = ("fit", tmp_path, "--epochs", 1, "--quiet")
+    args = ("fit", copy_labels(annotated, tmp_path), "--epochs", 1, "--quiet")
     clf = CoRegClassifier(max_epochs=1, random_state=0)
     labels = PartialLabels.load(annotated / "labels.npz")
     agreement = (clf.fit(labels).predict(labels.data) == clf.transduction_).mean()
@@ -250,8 +255,7 @@ def test_fit_continues(moment, annotated, fitted, photos, tmp_path, monkeypatch,
     def interrupted_line(*_):
         raise KeyboardInterrupt
 
-    for name in ("labels.npz", "annotation.json"):
-        (tmp_path / name).write_bytes((annotated / name).read_bytes())
+    copy_labels(annotated, tmp_path)
     args = ("fit", tmp_path, "--epochs", 2, "--model-file", tmp_path / "m.joblib")
     with monkeypatch.context() as patch:
         if moment == "at the end of the first":
@@ -276,10 +280,9 @@ def test_weights_without_a_model(photos, tmp_path, capsys):
 
 def test_known_labels(photos, annotated, tmp_path):
     known = tmp_path / "known.csv"
-    rows = 'path,class\n"a, b.png",bag\nété 2024/naïve 写真.png,sneaker\n'
+    rows = 'path,class\n"a, b.png",bag\nété 2024\\naïve 写真.png,sneaker\n'  # as Windows has it
     known.write_text(f"{rows}{photos / '05.png'},pullover\n", encoding="utf-8")
-    for name in ("labels.npz", "annotation.json"):
-        (tmp_path / name).write_bytes((annotated / name).read_bytes())
+    copy_labels(annotated, tmp_path)
     options = ("--known", known, "--epochs", 1, "--model-file", tmp_path / "m.joblib", "--quiet")
     assert run("fit", tmp_path, *options) == 0
     learned = {row["path"]: row for row in read_csv(tmp_path / "learned.csv")}
@@ -317,8 +320,7 @@ def test_known_labels_that_are_not_there(annotated, tmp_path, capsys):
 
 
 def test_class_shares(annotated, tmp_path):
-    for name in ("labels.npz", "annotation.json"):
-        (tmp_path / name).write_bytes((annotated / name).read_bytes())
+    copy_labels(annotated, tmp_path)
     names = PartialLabels.load(annotated / "labels").classes.tolist()
     shares = ", ".join(f"{name}={i}" for i, name in enumerate(names, 1))
     options = ("--prior", shares, "--epochs", 1, "--model-file", tmp_path / "m.joblib", "--quiet")
@@ -332,7 +334,10 @@ def test_ways_to_find_class_shares():
     classes = np.array(["cat", "dog, wild"])
     assert read_prior("uniform", classes) == "uniform"
     assert read_prior("none", classes) is None
-    np.testing.assert_array_equal(read_prior("dog, wild = 0.5,cat=2", classes), [2, 0.5])
+    for text in ('"dog, wild = 0.5",cat=2', 'cat=2, "dog, wild"=0.5,'):
+        np.testing.assert_array_equal(read_prior(text, classes), [2, 0.5])
+    equation = read_prior("a=b=3,cat=1", np.array(["a=b", "cat"]))
+    np.testing.assert_array_equal(equation, [3, 1])
 
 
 @pytest.mark.parametrize(
@@ -342,10 +347,13 @@ def test_ways_to_find_class_shares():
         ("bags=1", "'bags' is no class. Did you mean 'bag'?"),
         ("bag=1", "there is no share for "),
         ("bag=1, bag=2", "'bag' is given twice"),
-        ("bag=many", "the share of 'bag' is 'many', no number"),
+        ("bag=many", "the share of 'bag' is 'many', which is no number"),
+        ("big, bag=1", "'big' has no '='. Write 'cat=3, dog=1', and a name with a comma in double"),
+        ("bag 1, coat=2", "'bag 1' has no '='"),
+        ("=1", "'=1' has no name"),
         ("bag=-1", "the share of 'bag' is -1; it must be positive"),
         ("bag=nan", "must be positive"),
-        ("bag=", "the share of 'bag' is '', no number"),
+        ("bag=", "the share of 'bag' is '', which is no number"),
     ],
 )
 def test_wrong_class_shares(text, message, annotated, capsys):
@@ -376,7 +384,7 @@ def test_predict_skips_what_cannot_be_read(fitted, broken, tmp_path, capsys):
     assert run(*args, "--on-error", "skip") == 0
     rows = json.loads((tmp_path / "p.json").read_text())
     assert [row["path"] for row in rows] == ["0.png", "2.png", "3.png"]
-    assert len(read_csv(tmp_path / "p-unreadable.csv")) == 1
+    assert [row["path"] for row in read_csv(tmp_path / "p-unreadable.csv")] == ["1.png"]
 
 
 def test_a_pipeline_predicts(fitted, broken, tmp_path):
@@ -426,9 +434,9 @@ def test_models_of_skops(annotated, fitted, photos, tmp_path, capsys):
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert str(annotated.parent).encode() not in model.read_bytes()  # as images and checkpoints are
 
-    skops.dump(VLMPartialAnnotator(NAMES).fit(IMAGES[:1]), tmp_path / "other.skops")
+    skops.dump(PRODENClassifier(), tmp_path / "other.skops")
     line = error_of(capsys, "predict", tmp_path / "other.skops", photos)
-    assert "it is no model of fit, since it wants to make sklearn_npll.annotators" in line
+    assert "it is no model of fit, since it wants to make sklearn_npll.baselines" in line
 
 
 def test_models_without_skops(annotated, photos, monkeypatch, capsys):

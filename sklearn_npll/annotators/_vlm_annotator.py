@@ -351,9 +351,9 @@ class VLMPartialAnnotator(BasePartialAnnotator):
         if self.vlm is None and self.model == SHIPPED_MODEL and not names_clothes(names):
             warnings.warn(
                 f"The shipped model {SHIPPED_MODEL!r} knows clothes only, and no class is called"
-                " like one. For other pictures take a model such as"
-                " VLMPartialAnnotator(classes, model='ViT-B-32-quickgelu', pretrained='openai'),"
-                " 0.6 GB that are downloaded once.",
+                " like one. For other pictures take a model such as model='ViT-B-32-quickgelu',"
+                " pretrained='openai', on the command line --model ViT-B-32-quickgelu --pretrained"
+                " openai (0.6 GB, downloaded once).",
                 stacklevel=4,  # this method, fit, its validation, the caller
             )
         trusted, name = self._trusted_labels(y, known_labels)

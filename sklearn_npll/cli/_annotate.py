@@ -113,17 +113,9 @@ def run(args):
         verbose=not args.quiet,
     )
     images = find_images(folder)
-    if args.model is None:
-        warnings.warn(
-            "the shipped model knows clothes only; for other pictures add --model"
-            " ViT-B-32-quickgelu --pretrained openai (0.6 GB, downloaded once)",
-            stacklevel=2,
-        )
     with warnings.catch_warnings():
         # all of them are listed below
         warnings.filterwarnings("ignore", message=r"\d+ of \d+ images cannot be read")
-        if args.model is None:  # told above
-            warnings.filterwarnings("ignore", message="The shipped model")
         labels = annotator.fit_transform(images)
     labels, errors = _readable(labels)
 
@@ -148,7 +140,7 @@ def run(args):
             " are in the images, the model may not know them; look at the report",
             stacklevel=2,
         )
-    report_unreadable(errors, output / "unreadable.csv")
+    report_unreadable(errors, folder, output / "unreadable.csv")
 
 
 def number(text):

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +45,7 @@ def read_classes(text):
     if os.path.isfile(text):
         lines = [(f"{text}, line {number}", line) for number, line in _lines(text)]
     elif "," in text:
-        (parts,) = csv.reader([" ".join(text.splitlines())], skipinitialspace=True)
-        lines = [("--classes", part.strip()) for part in parts if part.strip()]
+        lines = [("--classes", part) for part in _parts(text)]
     else:
         raise FileNotFoundError(
             f"There is no file {text!r}. Give a file with one class a line, or several names"
@@ -138,7 +136,9 @@ def read_known(file, labels, folder):
         for record in table:
             where = f"{file}, line {table.line_num}"
             path, name = record["path"], record[column]
-            row = rows.get(os.path.abspath(os.path.join(folder, path or "")))
+            forms = [path or "", (path or "").replace("\\", "/")]  # or else as Windows writes it
+            found = (rows.get(os.path.abspath(os.path.join(folder, form))) for form in forms)
+            row = next((row for row in found if row is not None), None)
             if row is None:
                 raise ValueError(
                     f"{where}: {path!r} is no annotated image. Paths are relative to {folder}."
@@ -158,7 +158,7 @@ def read_prior(text, classes):
     ----------
     text : str
         "adaptive", "uniform", "candidates", "annotator", "estimated", "none", or a share for each
-        class, such as ``"cat=3, dog=1"``.
+        class, such as ``"cat=3, dog=1"``. One whose name has a comma stands in double quotes.
     classes : ndarray of shape (n_classes,)
 
     Returns
@@ -175,6 +175,8 @@ def read_prior(text, classes):
     --------
     >>> read_prior("cat=3, dog=1", np.array(["cat", "dog"]))
     array([3., 1.])
+    >>> read_prior('cat=3, "dog, wild=1"', np.array(["cat", "dog, wild"]))
+    array([3., 1.])
     """
     if "=" not in text:
         if text not in PRIORS:
@@ -184,17 +186,30 @@ def read_prior(text, classes):
             )
         return None if text == "none" else text
     shares = {}
-    # a name may hold a comma or a sign of equality, but none of the shares does
-    for name, share in re.findall(r"\s*(.+?)\s*=\s*([^=,]*?)\s*(?:,|$)", text):
+    for part in _parts(text):
+        name, sign, share = (piece.strip() for piece in part.rpartition("="))
+        if not sign or not name:
+            raise ValueError(
+                f"--prior: {part!r} has no {'name' if sign else repr('=')}. Write 'cat=3, dog=1',"
+                " and a name with a comma in double quotes, 'cat=3, \"dog, wild=1\"'."
+            )
         if name in shares:
             raise ValueError(f"--prior: {name!r} is given twice.")
         try:
             shares[name] = float(share)
         except ValueError:
-            raise ValueError(f"--prior: the share of {name!r} is {share!r}, no number.") from None
+            raise ValueError(
+                f"--prior: the share of {name!r} is {share!r}, which is no number."
+            ) from None
         if not 0 < shares[name] < np.inf:
             raise ValueError(f"--prior: the share of {name!r} is {share}; it must be positive.")
     return shares_by_class(shares, classes.astype(str), "--prior")
+
+
+def _parts(text):
+    """Parts of a text between commas; one with commas of its own stands in double quotes."""
+    (parts,) = csv.reader([" ".join(text.splitlines())], skipinitialspace=True)
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _lines(file):

@@ -37,28 +37,29 @@ def note(args, text):
         print(text.encode(errors="backslashreplace").decode(), flush=True)  # paths may be no text
 
 
-def report_unreadable(errors, file):
+def report_unreadable(errors, folder, file):
     """List images that could not be read in a file, and the first ones on stderr.
 
     Parameters
     ----------
     errors : list of ImageReadError
         Why they could not be read; if it is empty, a file of an earlier run is removed.
+    folder : str
+        The folder that the paths are shown relative to.
     file : path-like
         A CSV file with the columns path and reason.
     """
+    from ._folder import relative
     from ._tables import write_table
 
     if not errors:
         Path(file).unlink(missing_ok=True)
         return
-    columns = {
-        "path": [error.path for error in errors],
-        "reason": [error.reason for error in errors],
-    }
-    write_table(file, columns)
+    paths = relative([error.path for error in errors], folder)
+    reasons = [error.reason for error in errors]
+    write_table(file, {"path": paths, "reason": reasons})
     print(f"Skipped {len(errors)} that could not be read; see {file}:", file=sys.stderr)
-    for error in errors[:5]:
-        print(f"  {error.path!r}: {error.reason}", file=sys.stderr)
+    for path, reason in zip(paths[:5], reasons):
+        print(f"  {path!r}: {reason}", file=sys.stderr)
     if len(errors) > 5:
         print(f"  and {len(errors) - 5} more", file=sys.stderr)

@@ -51,7 +51,8 @@ def run(args):
         columns[f"confidence{suffix}"] = confidence[:, rank]
     write_table(output, columns)
     note(args, f"{len(paths)} images. Wrote {output}.")
-    report_unreadable(errors, output.with_name(f"{output.stem}-unreadable.csv"))
+    unreadable = output.with_name(f"{output.stem}-unreadable.csv")
+    report_unreadable(errors, args.folder, unreadable)
 
 
 def _predict(model, images, skip, verbose):
