@@ -13,8 +13,9 @@ from sklearn_npll import PartialLabels
 from sklearn_npll._evidence import preferred_classes
 from sklearn_npll._report import write_report
 from sklearn_npll._report._charts import column_chart
-from sklearn_npll._report._findings import best_of_each, confused_pairs
+from sklearn_npll._report._findings import best_of_each, confused_pairs, judge
 from sklearn_npll.cli import main
+from sklearn_npll.cli._folder import digest
 
 HARM = "<script>alert(1)</script>"
 NAMES = ["cat", "dog", HARM, 'a"b']
@@ -167,6 +168,33 @@ def test_known_labels_are_no_changes(labels, learned, tmp_path):
     assert "from to images" not in page.text
 
 
+def test_true_labels(labels, learned, tmp_path):
+    # the annotator says cat, cat, dog, dog, HARM, HARM, the learner cat, dog, dog, dog, HARM, HARM
+    truth = ["cat", "dog", "cat", "cat", "-1", 'a"b']
+    write_report(tmp_path / "r.html", labels, learned=learned, judged=judge(labels, truth, learned))
+    page = Page(tmp_path / "r.html")
+    assert (
+        "class images annotator right truth in the set learner right all 5 20% 60% 40%" in page.text
+    )
+    table = page.text.partition("learner right all")[2]
+    # the annotator's worst classes first
+    assert table.index('a"b 1 0% 0% 0%') < table.index("cat 3 33% 67% 33%")
+    assert table.index("dog 1 0% 100% 100%") < table.index("cat 3 33% 67% 33%")
+
+    write_report(tmp_path / "r.html", labels, judged=judge(labels, truth))
+    page = Page(tmp_path / "r.html")
+    assert "annotator right truth in the set all 5 20% 60% " in page.text
+    assert "learner right" not in page.text
+
+
+def test_what_the_training_was_given_is_not_judged(labels, learned):
+    known = np.array([0, 1, 0, 1, 0, 0], dtype=bool)
+    learned = learned.replace(candidates=np.eye(4, dtype=bool)[[0, 1, 1, 1, 2, 2]], known=known)
+    codes, right = judge(labels, ["cat", "dog", "cat", "dog", "-1", "-1"], learned)
+    assert codes.tolist() == [labels.classes.tolist().index("cat")] * 2
+    assert right["annotator"].tolist() == right["learner"].tolist() == [True, False]
+
+
 def test_many_changes_are_told(labels, tmp_path):
     proba = np.full((6, 4), 0.1) + 0.6 * np.eye(4)[[1, 1, 1, 1, 1, 1]]
     learned = PartialLabels(labels.data, NAMES, labels.candidates, scores=proba)
@@ -295,3 +323,42 @@ def test_files_that_are_damaged(folder, capsys):
     assert main(["report", str(folder)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "is no file that PartialLabels.save wrote, or is damaged" in line
+
+
+def test_the_command_with_true_labels(folder, learned, tmp_path, capsys):
+    truth = folder / "truth.csv"
+    truth.write_text("path,class\n3.png,dog\nünï.png,dog\n5.png,cat\n", encoding="utf-8")
+    args = ["report", str(folder), "--truth", str(truth)]
+    before = (folder / "labels.npz").read_bytes()
+    assert main(args) == 0
+    said = capsys.readouterr().out
+    assert "By 3 true labels: the annotator is right on 33.3%; the set holds the truth for" in said
+    assert "holds the truth for 66.7%." in said
+    assert "all 3 33% 67%" in Page(folder / "report.html").text
+
+    known = np.arange(6) == 3
+    sets = np.where(known[:, None], np.eye(4, dtype=bool)[1], learned.candidates)
+    learned.replace(candidates=sets, known=known).save(folder / "learned.npz")
+    (folder / "training.json").write_text(json.dumps({"labels": digest(folder)}))
+    assert main(args) == 0
+    said = capsys.readouterr().out
+    assert "By 2 true labels: the annotator is right on 0.0%, the learner on 50.0%;" in said
+    assert "1 that fit was given are left out." in said
+    assert (folder / "labels.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (None, "There is no file"),
+        ("path,class\n", "truth.csv has nothing to judge by: it holds no labels."),
+        ("path,class\n3.png,cow\n", "truth.csv, line 2: 'cow' is no class"),
+        ("path,class\n9.png,cat\n", "truth.csv, line 2: '9.png' is no annotated image"),
+    ],
+)
+def test_wrong_true_labels(text, message, folder, capsys):
+    if text is not None:
+        (folder / "truth.csv").write_text(text)
+    assert main(["report", str(folder), "--truth", str(folder / "truth.csv")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (folder / "report.html").exists()

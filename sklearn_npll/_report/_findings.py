@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import sparse as sp
 
+from .._evidence import preferred_classes
+
 HARDLY = 0.1  # times an equal share
 
 
@@ -158,3 +160,44 @@ def best_of_each(codes, confidence, n):
     rank = np.arange(len(order)) - starts
     chosen = np.lexsort((-confidence[order], rank))[:n]
     return order[np.sort(chosen)]
+
+
+def judge(labels, y, learned=None):
+    """Compare labels with true ones.
+
+    Parameters
+    ----------
+    labels : PartialLabels
+        What the annotator said.
+    y : array-like of shape (n_samples,)
+        True classes; -1 where the truth is not known.
+    learned : PartialLabels, default=None
+        The same samples with the learner's probabilities as scores. Those that are known in it are
+        not judged, as the learner was given their labels.
+
+    Returns
+    -------
+    codes : int ndarray of shape (n_judged,)
+        True classes of the samples that are judged.
+    right : dict of str to bool ndarray of shape (n_judged,)
+        Whether the ``"annotator"`` is right, the ``"set"`` of candidates holds the truth, and, if
+        it is given, the ``"learner"`` is right.
+
+    Examples
+    --------
+    >>> from sklearn_npll import PartialLabels
+    >>> labels = PartialLabels.from_votes([[0, 0], [0, 0], [1, 0]], ["cat", "dog"])
+    >>> codes, right = judge(labels, ["-1", "dog", "dog"])
+    >>> codes
+    array([1, 1])
+    >>> right
+    {'annotator': array([False, False]), 'set': array([False,  True])}
+    """
+    codes = labels.encode_labels(y)
+    judged = codes >= 0
+    if learned is not None and learned.known is not None:
+        judged &= ~learned.known
+    right = {"annotator": preferred_classes(labels)[0] == codes, "set": labels.contains(y)}
+    if learned is not None:
+        right["learner"] = preferred_classes(learned)[0] == codes
+    return codes[judged], {name: values[judged] for name, values in right.items()}

@@ -43,7 +43,9 @@ class _Labeller:
         self.codes, self.confidence = preferred_classes(labels)
 
 
-def write_report(path, labels, *, folder=None, annotation=(), learned=None, training=()):
+def write_report(
+    path, labels, *, folder=None, annotation=(), learned=None, training=(), judged=None
+):
     """Write a page about labels: how sure they are, what looks wrong, what a learner changed.
 
     Parameters
@@ -60,6 +62,8 @@ def write_report(path, labels, *, folder=None, annotation=(), learned=None, trai
         The same samples with the learner's probabilities as scores.
     training : mapping, default=()
         How these were made, to be listed.
+    judged : tuple, default=None
+        What `judge` returned, to be shown.
 
     Raises
     ------
@@ -81,6 +85,7 @@ def write_report(path, labels, *, folder=None, annotation=(), learned=None, trai
     sections = [
         f"<h1>{escape(title)}</h1>",
         _overview(annotator, learner),
+        "" if judged is None else _judgement(annotator.names, *judged),
         _certainty(annotator, templates),
         _classes(annotator, learner),
         _pictures(annotator, files),
@@ -114,6 +119,28 @@ def _overview(annotator, learner):
         facts["changed by the learner"] = percent(changed.sum() / max(learned.sum(), 1))
     rows = (f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{"".join(rows)}</dl>'
+
+
+def _judgement(names, codes, right):
+    """Shares of right labels among those whose truth is known, of all and of each class."""
+    titles = {
+        "annotator": "annotator right",
+        "set": "truth in the set",
+        "learner": "learner right",
+    }
+    shares = np.array([right[name] for name in right], dtype=float)
+    rows = [("all", f"{len(codes):,}", *map(percent, shares.mean(axis=1)))]
+    classes = [(shares[:, codes == code].mean(axis=1), code) for code in np.unique(codes)]
+    rows += [
+        (escape(names[code]), f"{(codes == code).sum():,}", *map(percent, own))
+        for own, code in sorted(classes, key=lambda pair: pair[0][0])
+    ]
+    head = ("class", "images", *(titles[name] for name in right))
+    table = _table("true labels", head, rows, numbers=range(1, len(head)))
+    return (
+        "<h2>How right the labels are</h2><p>By the true labels that were given to judge by. Images"
+        f" whose label the training was given do not count.</p>{_fold_if_long(table, len(classes))}"
+    )
 
 
 def _certainty(annotator, templates):
@@ -204,7 +231,7 @@ def _classes(annotator, learner):
     ]
     table = _table("shares of the classes", head, rows, numbers=(1, 3, 4))
     parts.append("<h3>Shares of the images</h3>")
-    parts.append(table if len(names) <= N_OPEN else _folded(f"All {len(names):,} classes", table))
+    parts.append(_fold_if_long(table, len(names)))
     parts.append("<h3>Classes that are often candidates together</h3>")
     if pairs:
         rows = [
@@ -337,6 +364,10 @@ def _table(name, head, rows, numbers=()):
         f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table>'
         f"<thead>{heading}</thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _fold_if_long(table, n_classes):
+    return table if n_classes <= N_OPEN else _folded(f"All {n_classes:,} classes", table)
 
 
 def _folded(summary, content):

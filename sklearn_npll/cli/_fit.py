@@ -82,7 +82,7 @@ def run(args):
     from ..coreg import CoRegClassifier
     from ._embeddings import is_public, make_embedder
     from ._folder import CACHE, digest, load_labels
-    from ._inputs import read_known, read_prior
+    from ._inputs import read_labels, read_prior
     from ._model_files import check_model_file, default_model_file, save_model
     from ._tables import check_table
 
@@ -97,7 +97,8 @@ def run(args):
     check_table(f"learned.{args.table}")
     prior = "auto" if args.prior is None else read_prior(args.prior, labels.classes)
     if args.known is not None:
-        labels = labels.with_known(read_known(args.known, labels, annotation["folder"]))
+        known = read_labels(args.known, labels, annotation["folder"], "--known")
+        labels = labels.with_known(known)
     clf = CoRegClassifier(
         args.module,
         max_epochs=args.epochs,

@@ -1,4 +1,4 @@
-"""Classes, templates and known labels as they are given on the command line."""
+"""Classes, templates and labels of images as they are given on the command line."""
 
 import csv
 import os
@@ -91,8 +91,8 @@ def read_templates(text):
     return [line for _, line in _lines(text)] if os.path.isfile(text) else text
 
 
-def read_known(file, labels, folder):
-    """Read known labels from a CSV file with the columns path and class (or label).
+def read_labels(file, labels, folder, option):
+    """Read labels of some images from a CSV file with the columns path and class (or label).
 
     Parameters
     ----------
@@ -102,6 +102,8 @@ def read_known(file, labels, folder):
         The samples, paths, that may be named in it, and the classes.
     folder : str
         The folder of the images.
+    option : str
+        The option that names the file.
 
     Returns
     -------
@@ -119,9 +121,9 @@ def read_known(file, labels, folder):
     rows = {os.path.abspath(path): row for row, path in enumerate(labels.data)}
     names = labels.classes.tolist()
     classes = {str(name): name for name in names}
-    known = np.full(len(labels), "-1", dtype=object)
+    given = np.full(len(labels), "-1", dtype=object)
     if not os.path.isfile(file):
-        raise FileNotFoundError(f"There is no file {file!r}, which --known names.")
+        raise FileNotFoundError(f"There is no file {file!r}, which {option} names.")
     with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         header = stream.readline()
         stream.seek(0)
@@ -145,10 +147,10 @@ def read_known(file, labels, folder):
                 )
             if name not in classes:
                 raise ValueError(f"{where}: {name!r} is no class.{did_you_mean(name, names)}")
-            if known[row] not in ("-1", classes[name]):
-                raise ValueError(f"{where}: {path!r} is {name!r} here, and {known[row]!r} above.")
-            known[row] = classes[name]
-    return known
+            if given[row] not in ("-1", classes[name]):
+                raise ValueError(f"{where}: {path!r} is {name!r} here, and {given[row]!r} above.")
+            given[row] = classes[name]
+    return given
 
 
 def read_prior(text, classes):

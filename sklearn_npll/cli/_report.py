@@ -18,6 +18,12 @@ def add_parser(commands, **options):
     parser.add_argument(
         "--output", metavar="FILE", help="the page (default: report.html in the folder)"
     )
+    parser.add_argument(
+        "--truth",
+        metavar="FILE",
+        help="CSV file of true labels, with columns path, class, to judge by; nothing is trained on"
+        " them",
+    )
     parser.set_defaults(run=run, after_interruption="Nothing was written.")
 
 
@@ -32,6 +38,7 @@ def run(args):
     annotation.pop("classes", None)  # the page has a table of them
     if training is not None:
         del training["labels"]  # a checksum
+    judged = None if args.truth is None else _judge(args, labels, learned, images)
     page = Path(args.output or Path(args.folder, "report.html"))
     page.parent.mkdir(parents=True, exist_ok=True)
     write_report(
@@ -41,5 +48,28 @@ def run(args):
         annotation=annotation,
         learned=learned,
         training=training or {},
+        judged=judged,
     )
     note(args, f"Wrote {page} ({page.stat().st_size / 1e6:.1f} MB).")
+
+
+def _judge(args, labels, learned, images):
+    """Compare the labels with true ones in a file, and print the result."""
+    from .._report._findings import judge
+    from ._inputs import read_labels
+
+    truth = read_labels(args.truth, labels, images, "--truth")
+    codes, right = judge(labels, truth, learned)
+    n_known = (truth != "-1").sum() - len(codes)
+    if not len(codes):
+        reason = "fit was given all of its labels" if n_known else "it holds no labels"
+        raise ValueError(f"{args.truth} has nothing to judge by: {reason}.")
+    shares = {name: f"{values.mean():.1%}" for name, values in right.items()}
+    learner = f", the learner on {shares['learner']}" if "learner" in shares else ""
+    left_out = f" {n_known} that fit was given are left out." if n_known else ""
+    note(
+        args,
+        f"By {len(codes)} true labels: the annotator is right on {shares['annotator']}{learner};"
+        f" the set holds the truth for {shares['set']}.{left_out}",
+    )
+    return codes, right
