@@ -65,3 +65,11 @@ def error_of(capsys, *args):
     assert all(text.startswith("sklearn-npll: warning: ") for text in warned)
     assert line.startswith("sklearn-npll: error: ")
     return line
+
+
+def wrong_use(capsys, *args):
+    """The last line of a command that was used wrongly."""
+    with pytest.raises(SystemExit) as ended:
+        run(*args)
+    assert ended.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]

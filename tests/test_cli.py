@@ -9,7 +9,7 @@ import cli_runs
 import joblib
 import numpy as np
 import pytest
-from cli_runs import IMAGES, copy_labels, error_of, run
+from cli_runs import IMAGES, copy_labels, error_of, run, wrong_use
 from numpy.testing import assert_array_equal
 from PIL import Image
 
@@ -275,7 +275,7 @@ def test_fit_continues(moment, annotated, fitted, photos, tmp_path, monkeypatch,
 
 def test_weights_without_a_model(photos, tmp_path, capsys):
     args = ("annotate", photos, "--classes", "bag,shoe", "--output", tmp_path)
-    assert "--pretrained needs --model" in error_of(capsys, *args, "--pretrained", "openai")
+    assert "--pretrained needs --model" in wrong_use(capsys, *args, "--pretrained", "openai")
 
 
 def test_known_labels(photos, annotated, tmp_path):

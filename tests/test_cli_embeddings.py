@@ -7,7 +7,7 @@ from dataclasses import replace
 import cli_runs
 import joblib
 import pytest
-from cli_runs import IMAGES, copy_labels, error_of, run
+from cli_runs import IMAGES, copy_labels, error_of, run, wrong_use
 from numpy.testing import assert_array_equal
 from sklearn.pipeline import make_pipeline
 
@@ -116,10 +116,7 @@ def test_known_labels_and_shares(annotated, tmp_path):
     "option", [("--module", "resnet8"), ("--image-size", 32), ("--no-flip",)], ids=lambda o: o[0]
 )
 def test_options_for_pixels(option, annotated, capsys):
-    with pytest.raises(SystemExit) as ended:
-        run("fit", annotated, *FIT, *option)
-    assert ended.value.code == 2
-    line = capsys.readouterr().err.splitlines()[-1]
+    line = wrong_use(capsys, "fit", annotated, *FIT, *option)
     assert line.endswith(f"{option[0]} is for training on pixels; leave it or --embeddings out")
 
 

@@ -73,7 +73,9 @@ def add_parser(commands, **options):
     )
     add_device_option(parser)
     parser.set_defaults(
-        run=run, after_interruption="The same command continues from where it stopped."
+        run=run,
+        wrong_use=parser.error,
+        after_interruption="The same command continues from where it stopped.",
     )
 
 
@@ -90,7 +92,7 @@ def run(args):
     from ._tables import check_table, write_table
 
     if args.pretrained is not None and args.model is None:
-        raise ValueError("--pretrained needs --model, such as --model ViT-B-32-quickgelu")
+        args.wrong_use("--pretrained needs --model, such as --model ViT-B-32-quickgelu")
     folder, output = os.path.abspath(args.folder), Path(args.output)
     table = output / f"labels.{args.table}"
     check_table(table)

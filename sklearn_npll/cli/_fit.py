@@ -135,9 +135,7 @@ def run(args):
     note(args, f"Wrote {model_file} and {folder / learned}.")
     if model_file.suffix == ".joblib":
         note(args, f"Load {model_file.name} only if you made it; a .skops file is safe to share.")
-    remedy = "more images or epochs may help"
-    if not args.embeddings:
-        remedy = f"with few images add --embeddings; {remedy}"
+    remedy = "" if args.embeddings else "add --embeddings, and "
     _compare(clf, samples, learned, remedy)
 
 
@@ -162,8 +160,8 @@ def _compare(clf, samples, learned, remedy):
     if agreement < _MIN_AGREEMENT:
         warnings.warn(
             f"the model itself gives only {agreement:.0%} of its own images the label in {learned},"
-            f" and will be no better on others: {remedy}. Do not use it before you have compared it"
-            " with the annotator on some labelled images",
+            f" and will be no better on others: too few images or epochs. Before you use it {remedy}"
+            "compare it with the annotator on some labelled images",
             stacklevel=2,
         )
 
