@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from sklearn_npll.cli import main
+from sklearn_npll.coreg._net import CoRegNet
 from sklearn_npll.datasets import load_fashion_mnist
 
 IMAGES = load_fashion_mnist("test").images[:30]
@@ -52,6 +53,19 @@ def copy_labels(annotated, folder):
     for name in ("labels.npz", "annotation.json"):
         shutil.copy(annotated / name, folder)
     return folder
+
+
+def interrupt_second_epoch(patch):
+    """Let Co-Reg be interrupted in the second epoch that it trains from now on."""
+    train_epoch, n_epochs = CoRegNet.train_epoch, []
+
+    def interrupted(*args):
+        n_epochs.append(1)
+        if len(n_epochs) == 2:
+            raise KeyboardInterrupt
+        return train_epoch(*args)
+
+    patch.setattr(CoRegNet, "train_epoch", interrupted)
 
 
 def run(*args):

@@ -9,7 +9,7 @@ import cli_runs
 import joblib
 import numpy as np
 import pytest
-from cli_runs import IMAGES, copy_labels, error_of, run, wrong_use
+from cli_runs import IMAGES, copy_labels, error_of, interrupt_second_epoch, run, wrong_use
 from numpy.testing import assert_array_equal
 from PIL import Image
 
@@ -19,7 +19,6 @@ from sklearn_npll.baselines import PRODENClassifier
 from sklearn_npll.cli import _fit
 from sklearn_npll.cli._inputs import read_prior
 from sklearn_npll.cli._model_files import default_model_file
-from sklearn_npll.coreg._net import CoRegNet
 
 # Fixtures, which pytest finds by their names here.
 photos = cli_runs.photos
@@ -244,13 +243,6 @@ def test_fit_tells_of_a_model_that_has_not_learned_its_labels(
 @pytest.mark.parametrize("moment", ["during the second epoch", "at the end of the first"])
 def test_fit_continues(moment, annotated, fitted, photos, tmp_path, monkeypatch, capsys):
     """The second call does the epoch that the first one did not."""
-    train_epoch, n_epochs = CoRegNet.train_epoch, []
-
-    def interrupted(*args):
-        n_epochs.append(1)
-        if len(n_epochs) == 2:
-            raise KeyboardInterrupt
-        return train_epoch(*args)
 
     def interrupted_line(*_):
         raise KeyboardInterrupt
@@ -261,7 +253,7 @@ def test_fit_continues(moment, annotated, fitted, photos, tmp_path, monkeypatch,
         if moment == "at the end of the first":
             patch.setattr("sklearn_npll._neural._net.progress_line", interrupted_line)
         else:
-            patch.setattr(CoRegNet, "train_epoch", interrupted)
+            interrupt_second_epoch(patch)
         assert run(*args) == 130
     assert "continues from the last finished epoch" in capsys.readouterr().err
     assert not (tmp_path / "m.joblib").exists()

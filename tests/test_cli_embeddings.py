@@ -7,14 +7,13 @@ from dataclasses import replace
 import cli_runs
 import joblib
 import pytest
-from cli_runs import IMAGES, copy_labels, error_of, run, wrong_use
+from cli_runs import IMAGES, copy_labels, error_of, interrupt_second_epoch, run, wrong_use
 from numpy.testing import assert_array_equal
 from sklearn.pipeline import make_pipeline
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll.annotators import _open_clip
 from sklearn_npll.cli._embeddings import check_embedder
-from sklearn_npll.coreg._net import CoRegNet
 
 # Fixtures, which pytest finds by their names here.
 photos = cli_runs.photos
@@ -31,7 +30,7 @@ def learned(annotated, tmp_path_factory):
     return folder
 
 
-def test_it_learns_what_the_library_learns(learned, annotated, photos):
+def test_it_learns_what_the_library_learns(learned, annotated):
     labels = PartialLabels.load(learned / "labels.npz")
     names = json.loads((learned / "annotation.json").read_text())["classes"]
     pipe = make_pipeline(
@@ -78,17 +77,9 @@ def test_it_skips_what_cannot_be_read(learned, photos, tmp_path, capsys):
 
 
 def test_it_continues(annotated, learned, tmp_path, monkeypatch, capsys):
-    train_epoch, n_epochs = CoRegNet.train_epoch, []
-
-    def interrupted(*args):
-        n_epochs.append(1)
-        if len(n_epochs) == 2:
-            raise KeyboardInterrupt
-        return train_epoch(*args)
-
     args = ("fit", copy_labels(annotated, tmp_path), *FIT, "--model-file", tmp_path / "m.joblib")
     with monkeypatch.context() as patch:
-        patch.setattr(CoRegNet, "train_epoch", interrupted)
+        interrupt_second_epoch(patch)
         assert run(*args) == 130
     capsys.readouterr()
     assert run(*args) == 0
@@ -128,7 +119,7 @@ def test_the_warning_of_a_poor_model_names_the_remedy(
     folder = copy_labels(annotated, tmp_path)
     args = ("--epochs", 1, "--model-file", tmp_path / "m.joblib", "--quiet")
     assert run("fit", folder, *args, *(["--embeddings"] if embeddings else [])) == 0
-    assert ("add --embeddings" in capsys.readouterr().err) is not embeddings
+    assert ("try --embeddings" in capsys.readouterr().err) is not embeddings
 
 
 # files of skops

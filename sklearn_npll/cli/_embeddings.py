@@ -1,31 +1,48 @@
-"""The annotator of a folder, made again to embed images for a classifier."""
+"""Classifiers that learn from the annotator's embeddings, and embed images to predict them."""
 
 import warnings
 from dataclasses import fields
 
 
-def make_embedder(annotation, images, **options):
-    """Return the annotator of a folder, fitted, with embeddings as its output.
+def embed_images(labels, annotation, **options):
+    """Return labels of images with the annotator's embeddings in place of paths.
 
     Parameters
     ----------
+    labels : PartialLabels
     annotation : dict
-        How the labels were made, as `annotate` has written it.
-    images : list of str
-        Paths; none is opened.
+        How they were made, as `annotate` has written it.
     **options
         Parameters of `VLMPartialAnnotator` that are matters of this machine.
 
     Returns
     -------
-    VLMPartialAnnotator
+    PartialLabels
     """
-    from ..annotators import VLMPartialAnnotator
+    return labels.replace(data=_embedder(annotation, labels.data, **options).embed(labels.data))
 
-    asked = {name: annotation[name] for name in ("classes", "templates", "model", "pretrained")}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The shipped model")  # annotate has told
-        return VLMPartialAnnotator(**asked, output="embeddings", **options).fit(images)
+
+def with_embedder(clf, annotation, images, device):
+    """Put the annotator before a classifier that has learned from its embeddings.
+
+    Parameters
+    ----------
+    clf : classifier
+    annotation : dict
+        How the labels were made, as `annotate` has written it.
+    images : list of str
+        Paths; none is opened.
+    device : str
+
+    Returns
+    -------
+    Pipeline
+        It takes images. No folder of this machine is in it.
+    """
+    from sklearn.pipeline import Pipeline
+
+    embedder = _embedder(annotation, images, device=device)
+    return Pipeline([("annotator", embedder), ("classifier", clf)])
 
 
 def is_public(model, pretrained):
@@ -44,8 +61,7 @@ def is_public(model, pretrained):
 
     from ..annotators._open_clip import SHIPPED_MODEL
 
-    own = (SHIPPED_MODEL, None)
-    return (model, pretrained) in [own, *open_clip.list_pretrained()]
+    return (model, pretrained) in [(SHIPPED_MODEL, None), *open_clip.list_pretrained()]
 
 
 def check_embedder(annotator):
@@ -76,3 +92,13 @@ def check_embedder(annotator):
             f"its annotator would load the model {prompted.model!r} with the weights"
             f" {prompted.pretrained!r}, which open_clip does not list"
         )
+
+
+def _embedder(annotation, images, **options):
+    """The annotator that made the labels, fitted, with embeddings as its output."""
+    from ..annotators import VLMPartialAnnotator
+
+    asked = {name: annotation[name] for name in ("classes", "templates", "model", "pretrained")}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The shipped model")  # annotate has told
+        return VLMPartialAnnotator(**asked, output="embeddings", **options).fit(images)

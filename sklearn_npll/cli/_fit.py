@@ -77,10 +77,8 @@ def add_parser(commands, **options):
 
 def run(args):
     """Train on the labels of a folder; the model and its labels go into it."""
-    from sklearn.pipeline import Pipeline
-
     from ..coreg import CoRegClassifier
-    from ._embeddings import is_public, make_embedder
+    from ._embeddings import embed_images, is_public, with_embedder
     from ._folder import CACHE, digest, load_labels
     from ._inputs import read_labels, read_prior
     from ._model_files import check_model_file, default_model_file, save_model
@@ -115,16 +113,12 @@ def run(args):
     samples = labels
     if args.embeddings:
         options = {"cache_dir": folder / CACHE, "device": args.device, "verbose": not args.quiet}
-        embedder = make_embedder(annotation, labels.data, **options)
-        samples = labels.replace(data=embedder.embed(labels.data))
+        samples = embed_images(labels, annotation, **options)
     clf.fit(samples)
     if clf.n_iter_ < args.epochs:  # Ctrl-C at the end of an epoch ends the training quietly
         raise KeyboardInterrupt
     clf.set_params(checkpoint_dir=None, verbose=0)  # matters of this machine
-    model = clf
-    if args.embeddings:
-        embedder = make_embedder(annotation, labels.data, device=args.device)  # without the cache
-        model = Pipeline([("annotator", embedder), ("classifier", clf)])
+    model = with_embedder(clf, annotation, labels.data, args.device) if args.embeddings else clf
     save_model(model, model_file)
     n_known = 0 if labels.known is None else int(labels.known.sum())
     training = {"epochs": args.epochs, "seed": args.seed, "module": args.module}
@@ -135,8 +129,7 @@ def run(args):
     note(args, f"Wrote {model_file} and {folder / learned}.")
     if model_file.suffix == ".joblib":
         note(args, f"Load {model_file.name} only if you made it; a .skops file is safe to share.")
-    remedy = "" if args.embeddings else "add --embeddings, and "
-    _compare(clf, samples, learned, remedy)
+    _compare(clf, samples, learned, "" if args.embeddings else "try --embeddings, and ")
 
 
 def _refuse_options_for_images(args):
@@ -149,7 +142,7 @@ def _refuse_options_for_images(args):
         args.wrong_use(f"{option} is for training on pixels; leave it or --embeddings out")
 
 
-def _compare(clf, samples, learned, remedy):
+def _compare(clf, samples, learned, advice):
     """Warn if the model names its own images otherwise than the labels that it has learned.
 
     These follow the candidates, so they may be right where the model, which has only the image, is
@@ -160,8 +153,8 @@ def _compare(clf, samples, learned, remedy):
     if agreement < _MIN_AGREEMENT:
         warnings.warn(
             f"the model itself gives only {agreement:.0%} of its own images the label in {learned},"
-            f" and will be no better on others: too few images or epochs. Before you use it {remedy}"
-            "compare it with the annotator on some labelled images",
+            " and will be no better on others: too few images or epochs. Before you use it"
+            f" {advice}compare it with the annotator on some labelled images",
             stacklevel=2,
         )
 
