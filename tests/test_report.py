@@ -192,7 +192,7 @@ def test_what_the_training_was_given_is_not_judged(labels, learned):
     learned = learned.replace(candidates=np.eye(4, dtype=bool)[[0, 1, 1, 1, 2, 2]], known=known)
     codes, right = judge(labels, ["cat", "dog", "cat", "dog", "-1", "-1"], learned)
     assert codes.tolist() == [labels.classes.tolist().index("cat")] * 2
-    assert right["annotator"].tolist() == right["learner"].tolist() == [True, False]
+    assert right["annotator right"].tolist() == right["learner right"].tolist() == [True, False]
 
 
 def test_many_changes_are_told(labels, tmp_path):
@@ -332,8 +332,7 @@ def test_the_command_with_true_labels(folder, learned, tmp_path, capsys):
     before = (folder / "labels.npz").read_bytes()
     assert main(args) == 0
     said = capsys.readouterr().out
-    assert "By 3 true labels: the annotator is right on 33.3%; the set holds the truth for" in said
-    assert "holds the truth for 66.7%." in said
+    assert "By 3 true labels: annotator right 33.3%, truth in the set 66.7%.\n" in said
     assert "all 3 33% 67%" in Page(folder / "report.html").text
 
     known = np.arange(6) == 3
@@ -342,7 +341,10 @@ def test_the_command_with_true_labels(folder, learned, tmp_path, capsys):
     (folder / "training.json").write_text(json.dumps({"labels": digest(folder)}))
     assert main(args) == 0
     said = capsys.readouterr().out
-    assert "By 2 true labels: the annotator is right on 0.0%, the learner on 50.0%;" in said
+    assert (
+        "By 2 true labels: annotator right 0.0%, truth in the set 50.0%, learner right 50.0%."
+        in said
+    )
     assert "1 that fit was given are left out." in said
     assert (folder / "labels.npz").read_bytes() == before
 

@@ -180,8 +180,8 @@ def judge(labels, y, learned=None):
     codes : int ndarray of shape (n_judged,)
         True classes of the samples that are judged.
     right : dict of str to bool ndarray of shape (n_judged,)
-        Whether the ``"annotator"`` is right, the ``"set"`` of candidates holds the truth, and, if
-        it is given, the ``"learner"`` is right.
+        What is the case for which of them: ``"annotator right"``, ``"truth in the set"`` of
+        candidates and, if it is given, ``"learner right"``.
 
     Examples
     --------
@@ -191,13 +191,16 @@ def judge(labels, y, learned=None):
     >>> codes
     array([1, 1])
     >>> right
-    {'annotator': array([False, False]), 'set': array([False,  True])}
+    {'annotator right': array([False, False]), 'truth in the set': array([False,  True])}
     """
     codes = labels.encode_labels(y)
     judged = codes >= 0
     if learned is not None and learned.known is not None:
         judged &= ~learned.known
-    right = {"annotator": preferred_classes(labels)[0] == codes, "set": labels.contains(y)}
+    right = {
+        "annotator right": preferred_classes(labels)[0] == codes,
+        "truth in the set": labels.contains(y),
+    }
     if learned is not None:
-        right["learner"] = preferred_classes(learned)[0] == codes
+        right["learner right"] = preferred_classes(learned)[0] == codes
     return codes[judged], {name: values[judged] for name, values in right.items()}

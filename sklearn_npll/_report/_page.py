@@ -24,11 +24,6 @@ N_CHANGES, N_CHANGED = 6, 12  # changes shown with images, and images of each
 MANY_CHANGES = 1 / 3  # of the images
 N_ROWS = 15  # of a table of pairs
 N_RARE = 10  # rare classes that are not folded
-JUDGED = {  # columns of the table of true labels
-    "annotator": "annotator right",
-    "set": "truth in the set",
-    "learner": "learner right",
-}
 N_OPEN = 40  # rows of a table that is not folded
 # Nothing may be loaded, whatever a name in the page says.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -135,7 +130,7 @@ def _judgement(names, codes, right):
         (escape(names[code]), f"{(codes == code).sum():,}", *map(percent, own))
         for own, code in sorted(classes, key=lambda pair: pair[0][0])
     ]
-    head = ("class", "images", *(JUDGED[name] for name in right))
+    head = ("class", "images", *right)
     table = _table("true labels", head, rows, numbers=range(1, len(head)))
     return (
         "<h2>How right the labels are</h2><p>By the true labels that were given to judge by. Images"

@@ -64,12 +64,7 @@ def _judge(args, labels, learned, images):
     if not len(codes):
         reason = "fit was given all of its labels" if n_known else "it holds no labels"
         raise ValueError(f"{args.truth} has nothing to judge by: {reason}.")
-    shares = {name: f"{values.mean():.1%}" for name, values in right.items()}
-    learner = f", the learner on {shares['learner']}" if "learner" in shares else ""
+    shares = ", ".join(f"{name} {values.mean():.1%}" for name, values in right.items())
     left_out = f" {n_known} that fit was given are left out." if n_known else ""
-    note(
-        args,
-        f"By {len(codes)} true labels: the annotator is right on {shares['annotator']}{learner};"
-        f" the set holds the truth for {shares['set']}.{left_out}",
-    )
+    note(args, f"By {len(codes)} true labels: {shares}.{left_out}")
     return codes, right
