@@ -300,7 +300,7 @@ def as_labels(y):
     Raises
     ------
     ValueError
-        If a value is missing.
+        If a value is missing, or names and numbers other than -1 are mixed.
     """
     y = column_or_1d(y, warn=True)
     if y.dtype.kind not in "fO":
@@ -311,6 +311,12 @@ def as_labels(y):
         raise ValueError(f"Input y contains NaN: {name_rows(missing)}. Unlabelled rows are -1.")
     if y.dtype.kind == "f":
         assert_all_finite(y, input_name="y")
+    kinds = {isinstance(value, str): value for value in values if value != -1}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"y mixes names and numbers, such as {kinds[True]!r} and {kinds[False]!r}: make all"
+            " labels strings, or all numbers. Unlabelled rows are -1 among either."
+        )
     return np.array(values)
 
 

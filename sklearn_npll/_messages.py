@@ -57,3 +57,24 @@ def name_rows(wrong, limit=5):
     named = ", ".join(map(str, rows[:limit]))
     more = f" and {len(rows) - limit} more" if len(rows) > limit else ""
     return f"{'row' if len(rows) == 1 else 'rows'} {named}{more}"
+
+
+def name_classes(names, limit=10):
+    """Name the first of some classes.
+
+    Parameters
+    ----------
+    names : list of str or number
+    limit : int, default=10
+        How many to name.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> name_classes(["cat", "dog", "fox"], limit=2)
+    "'cat', 'dog', ..."
+    """
+    return ", ".join(map(repr, names[:limit])) + (", ..." if len(names) > limit else "")

@@ -1,5 +1,6 @@
 """What `score` means for every classifier of the package."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from ._inputs import as_labels, is_unlabelled
+from ._messages import did_you_mean, name_classes
 from ._partial_labels import PartialLabels
 from ._typing import MatrixLike, Samples
 from .model_selection import approximated_accuracy_scorer, covering_rate_scorer
@@ -28,7 +30,8 @@ class ScoreMixin:
         X : PartialLabels or samples
             Samples as in `fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_classes), PartialLabels, default=None
-            True labels, of which -1 are left out; or candidates.
+            True labels, of which -1 are left out; or candidates. A label that is no class of the
+            classifier counts as wrong, as everywhere in scikit-learn.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, for true labels only.
 
@@ -43,8 +46,13 @@ class ScoreMixin:
         Raises
         ------
         ValueError
-            If y is missing while X brings no candidates, every label is -1, or candidates are
-            weighted.
+            If y is missing while X brings no candidates, has names where the classes are numbers
+            or the other way round, every label is -1, or candidates are weighted.
+
+        Warns
+        -----
+        UserWarning
+            If y names classes that the classifier does not know.
         """
         is_matrix = isinstance(y, PartialLabels) or issparse(y)
         is_matrix = is_matrix or (y is not None and np.ndim(y) == 2 and np.shape(y)[1] > 1)
@@ -61,8 +69,31 @@ class ScoreMixin:
         labelled = np.full(len(y), True) if -1 in self.classes_.tolist() else ~is_unlabelled(y)
         if not labelled.any():
             raise ValueError("every label in y is -1 (unlabelled); there is nothing to score")
+        _warn_of_unknown(y[labelled], self.classes_)
         y_pred = self.predict(X)
         check_consistent_length(y, y_pred, sample_weight)
         if sample_weight is not None:
-            sample_weight = np.asarray(sample_weight)[labelled]
+            sample_weight = np.asarray(sample_weight, dtype=np.float64)[labelled]
         return float(accuracy_score(y[labelled], y_pred[labelled], sample_weight=sample_weight))
+
+
+def _warn_of_unknown(y, classes):
+    """Warn of labels that no prediction can match; refuse names in place of numbers, or reverse."""
+    classes = classes.tolist()
+    known = set(classes)
+    unknown = [label for label in y.tolist() if label not in known]
+    if not unknown:
+        return
+    if isinstance(unknown[0], str) != isinstance(classes[0], str):
+        raise ValueError(
+            f"y has the label {unknown[0]!r}, but the classes of the classifier are"
+            f" {name_classes(classes)}: compare names with names, or numbers with numbers."
+        )
+    names = sorted(set(unknown))
+    warnings.warn(
+        f"y names classes that the classifier does not know: {name_classes(names)}. Their rows,"
+        f" {len(unknown) / len(y):.1%} of those with a label, count as wrong."
+        f"{did_you_mean(names[0], classes)}",
+        UserWarning,
+        stacklevel=3,  # the caller of score
+    )

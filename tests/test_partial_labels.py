@@ -155,7 +155,7 @@ def test_from_sets():
         PartialLabels.from_sets(["cat", "dog"], classes=NAMES)
     with pytest.raises(ValueError, match="row 1 of candidates have no candidate"):
         PartialLabels.from_sets([["cat"], []], classes=NAMES)
-    with pytest.raises(ValueError, match="sets mix names and numbers"):
+    with pytest.raises(ValueError, match="classes mix names and numbers"):
         PartialLabels.from_sets([["cat", 1]])
 
 
@@ -189,6 +189,12 @@ def test_from_votes_keeps_the_votes_compactly(n_classes):
         ({"data": np.arange(5)}, "data has 5 samples but candidates has 4 rows"),
         ({"classes": ["cat", "dog", "cat"]}, "class 'cat' is given more than once"),
         ({"classes": [0, -1, 1]}, "-1 cannot be a class"),
+        ({"classes": [1, 1.5, 2]}, "class 1.5 is no whole number"),
+        ({"classes": [1, 2, np.nan]}, "class nan is no whole number"),
+        ({"classes": ["cat", 1, 2]}, "classes mix names and numbers: 'cat', 1, 2"),
+        ({"classes": ["cat", "dog", None]}, "got None among them"),
+        ({"classes": [("cat", 1), "dog", "fox"]}, r"got \('cat', 1\) among them"),
+        ({"classes": [[1, 2, 3]]}, r"list of names .* shape \(1, 3\)"),
         ({"classes": "cat"}, r"list of names .* shape \(\)"),
         ({"scores": CANDIDATES[:2]}, r"scores has shape \(2, 3\); expected \(4, 3\)"),
         ({"scores": np.where(CANDIDATES, 1, np.nan)}, "NaN or infinity in rows 0, 1, 2, 3"),

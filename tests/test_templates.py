@@ -72,8 +72,10 @@ def test_classes():
         (["cat", " "], "Class ' ' has an empty name"),
         ({0: "cat", 1: []}, "Class 1 has no name"),
         ([0, 1], r"map labels to names, such as \{0: 'cat'"),
-        ({0: "cat", "1": "dog"}, "all strings or all numbers"),
+        ({0: "cat", "1": "dog"}, "classes mix names and numbers: 0, '1'"),
         ({-1: "cat", 1: "dog"}, "-1 cannot be a class"),
+        ({0.5: "cat", 1.5: "dog"}, "class 0.5 is no whole number"),
+        ({None: "cat", 1: "dog"}, "got None among them"),
     ],
 )
 def test_bad_classes(classes, message):

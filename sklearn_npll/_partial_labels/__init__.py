@@ -4,7 +4,7 @@ It is an array of candidates (`_array`) with figures (`_measures`) and a table (
 be made, joined and saved (`_labels`, `_file`); `_checks` says what its parts must be.
 """
 
-from ._checks import SPARSE_FROM_CLASSES, row_sizes
+from ._checks import SPARSE_FROM_CLASSES, check_class_names, row_sizes
 from ._file import npz_path, write_labels
 from ._labels import PartialLabels
 from ._measures import encode_labels
@@ -13,6 +13,7 @@ from ._table import label_columns
 __all__ = [
     "SPARSE_FROM_CLASSES",
     "PartialLabels",
+    "check_class_names",
     "encode_labels",
     "label_columns",
     "npz_path",

@@ -1,22 +1,44 @@
 """What the parts of partial labels must be."""
 
+from numbers import Number
+
 import numpy as np
 from scipy import sparse as sp
 
-from .._messages import name_rows
+from .._messages import name_classes, name_rows
 
 # From this many classes on, candidates are stored as CSR: a few indices a row instead of C bytes.
 SPARSE_FROM_CLASSES = 64
 
 
 def check_class_names(classes):
-    classes = np.asarray(classes)
-    if classes.dtype.kind == "O":
-        classes = np.array(classes.tolist())
+    """Return the names of classes as an array.
+
+    Parameters
+    ----------
+    classes : array-like of shape (n_classes,)
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        Strings or numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are no list of strings or of whole numbers, one is given twice, or is -1.
+    """
+    if not isinstance(classes, np.ndarray) or classes.dtype == object:
+        classes = _from_objects(np.asarray(classes, dtype=object))
     if classes.ndim != 1 or not len(classes) or classes.dtype.kind not in "USiufb":
         raise ValueError(
             "classes must be a list of names or numbers, one for each column; got dtype"
             f" {classes.dtype} and shape {classes.shape}."
+        )
+    if classes.dtype.kind == "f" and (wrong := classes % 1 != 0).any():
+        raise ValueError(
+            f"class {classes[wrong].tolist()[0]!r} is no whole number, and scikit-learn takes such"
+            " labels for the values of a regression; name classes by strings or whole numbers."
         )
     names, counts = np.unique(classes, return_counts=True)
     if (counts > 1).any():
@@ -24,6 +46,23 @@ def check_class_names(classes):
     if -1 in classes.tolist() or "-1" in classes.tolist():
         raise ValueError("-1 cannot be a class; it stands for an unlabelled row.")
     return classes
+
+
+def _from_objects(classes):
+    """Strings or numbers of an array of objects; NumPy would make strings of a mixture."""
+    names = classes.tolist() if classes.ndim == 1 else []
+    for name in names:
+        if not isinstance(name, (str, bytes, Number, np.generic)):
+            raise ValueError(
+                f"classes must be a list of names or numbers, one for each column; got {name!r}"
+                " among them."
+            )
+    if len({isinstance(name, str) for name in names}) > 1:
+        raise ValueError(
+            f"classes mix names and numbers: {name_classes(names)}. Make all of them strings, or"
+            " all numbers."
+        )
+    return np.array(names) if names else classes
 
 
 def default_classes(classes, candidates):

@@ -34,8 +34,8 @@ class PartialLabels(ChangedArray):
         samples, a pandas object, a list of paths, images or bytes, or a torch or Hugging Face
         dataset. None if the samples are kept elsewhere.
     classes : array-like of shape (n_classes,)
-        Names of the classes, in the order of the columns: strings or numbers, but not -1, which
-        stands for an unlabelled row.
+        Names of the classes, in the order of the columns: all strings, or all whole numbers, but
+        not -1, which stands for an unlabelled row.
     candidates : array-like or sparse matrix of shape (n_samples, n_classes), default=None
         True or 1 where a class is a candidate. A row of ones carries no label.
     scores : array-like or sparse matrix of float of shape (n_samples, n_classes), default=None
@@ -225,10 +225,7 @@ class PartialLabels(ChangedArray):
                 )
             sizes[row] = len(names)
         if classes is None:
-            found = {name for names in sets for name in names}
-            if len({isinstance(name, str) for name in found}) > 1:
-                raise ValueError("sets mix names and numbers; make all classes strings, or none.")
-            classes = sorted(found)
+            classes = np.sort(check_class_names(list({name for names in sets for name in names})))
         class_names = check_class_names(classes)
         codes = {name: code for code, name in enumerate(class_names.tolist())}
         flat = (codes.get(name, -1) for names in sets for name in names)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Set
 
 from .._messages import did_you_mean
+from .._partial_labels import check_class_names
 
 # General enough for any photographs; each differs from the first in one respect.
 _COREG_27 = (
@@ -115,7 +116,8 @@ def resolve_classes(classes):
     Raises
     ------
     ValueError
-        If there are fewer than two classes, or a name is empty, no string or used twice.
+        If there are fewer than two classes, a label is no string or whole number, or a name is
+        empty, no string or used twice.
 
     Examples
     --------
@@ -132,10 +134,6 @@ def resolve_classes(classes):
         names = [[label] for label in labels]
     if len(labels) < 2:
         raise ValueError(f"classes has {len(labels)} element(s); there is nothing to choose from.")
-    if len({isinstance(label, str) for label in labels}) > 1:
-        raise ValueError("The labels in classes must be all strings or all numbers.")
-    if -1 in labels or "-1" in labels:
-        raise ValueError("-1 cannot be a class; it stands for an unlabelled sample.")
     user = {}
     for label, own in zip(labels, names):
         if not own:
@@ -155,6 +153,7 @@ def resolve_classes(classes):
                     f" {label!r}; names must differ in more than capitals."
                 )
             user[key] = label
+    check_class_names(labels)
     order = sorted(range(len(labels)), key=labels.__getitem__)
     return [labels[i] for i in order], [names[i] for i in order]
 

@@ -21,7 +21,7 @@ from .._inputs import (
     is_matrix,
     is_unlabelled,
 )
-from .._messages import did_you_mean
+from .._messages import did_you_mean, name_classes
 from .._partial_labels import PartialLabels
 from .._rows import take
 from .._typing import Array, MatrixLike, Samples, Self
@@ -56,7 +56,7 @@ def matrix_classes(n_columns, classes, owner):
     if numbers and classes.tolist() != list(range(n_columns)):
         raise ValueError(
             f"the columns of a candidate matrix are the classes 0 to {n_columns - 1}, but "
-            f"{owner} has the classes {_few(classes)}: name the columns with "
+            f"{owner} has the classes {name_classes(classes.tolist())}: name the columns with "
             "PartialLabels.from_candidates(y, classes=...)"
         )
     return classes
@@ -120,8 +120,8 @@ def align_classes(problem, classes, owner):
         if name not in index:
             raise ValueError(
                 f"the labels have the class {name!r}, which {owner} does not know."
-                f"{did_you_mean(name, classes)} Its classes are {_few(classes)}; a candidate "
-                "matrix has the classes 0 to n_classes - 1 unless it is a PartialLabels with names"
+                f"{did_you_mean(name, classes)} Its classes are "
+                f"{name_classes(classes.tolist())}; a candidate matrix has the classes 0 to n_classes - 1 unless it is a PartialLabels with names"
             )
     if names == classes.tolist():
         return problem
@@ -137,11 +137,6 @@ def align_classes(problem, classes, owner):
         scores=None if scores is None else spread_columns(scores, problem.classes, classes),
         votes=None if votes is None else np.append(columns, -1)[votes],  # -1 stays -1
     )
-
-
-def _few(classes, limit=10):
-    names = ", ".join(map(repr, classes.tolist()[:limit]))
-    return f"{names}, ..." if len(classes) > limit else names
 
 
 def _check_one_source(X, y):
