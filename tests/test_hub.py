@@ -115,6 +115,26 @@ def test_parameters_that_are_objects_are_named(tmp_path):
     ).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "prior",
+    [
+        {0: 0.2, 1: 0.5, 2: 0.3},
+        {np.int64(2): np.float32(0.25), 0: 1, 1: 2},
+        {"ant": 0.2, "bee": 0.5, "cow": 0.3},
+        {"pairs": 0.2, "bee": 0.5, "cow": 0.3},
+    ],
+)
+@pytest.mark.parametrize("as_series", [False, True])
+def test_shares_by_class_keep_their_keys(prior, as_series, tmp_path):
+    y = np.array(list(prior))[zoo.Y]
+    given = pytest.importorskip("pandas").Series(prior) if as_series else prior
+    clf = CoRegClassifier(prior=given, **SHORT).fit(zoo.X, y)
+    save_pretrained(clf, tmp_path / "model")
+    loaded = load_pretrained(tmp_path / "model")
+    assert loaded.prior == prior
+    assert_array_equal(loaded.fit(zoo.X, y).predict_proba(zoo.NEW_X), clf.predict_proba(zoo.NEW_X))
+
+
 def test_the_hub_reads_the_card(fitted, tmp_path):
     annotator = VLMPartialAnnotator(
         zoo.NAMES.tolist(), vlm=FeatureVLM(), templates=["a {}", "the {}", "one {}", "x|{}"]

@@ -121,7 +121,8 @@ def align_classes(problem, classes, owner):
             raise ValueError(
                 f"the labels have the class {name!r}, which {owner} does not know."
                 f"{did_you_mean(name, classes)} Its classes are "
-                f"{name_classes(classes.tolist())}; a candidate matrix has the classes 0 to n_classes - 1 unless it is a PartialLabels with names"
+                f"{name_classes(classes.tolist())}; a candidate matrix has the classes 0 to "
+                "n_classes - 1 unless it is a PartialLabels with names"
             )
     if names == classes.tolist():
         return problem

@@ -2,6 +2,9 @@
 
 import json
 import platform
+from collections.abc import Mapping
+
+import numpy as np
 
 from .._versions import package_version
 
@@ -35,12 +38,34 @@ def plain_parameters(estimator):
     for name, value in estimator.get_params(deep=False).items():
         if name in PRIVATE:
             continue
-        value = value.tolist() if hasattr(value, "tolist") else value
         try:
-            plain[name] = json.loads(json.dumps(value, allow_nan=False))
+            plain[name] = json.loads(json.dumps(_in_json(value), allow_nan=False))
         except (TypeError, ValueError):
             omitted.append(name)
     return plain, omitted
+
+
+def read_parameter(value):
+    """Return the value of a parameter that `plain_parameters` has written.
+
+    Examples
+    --------
+    >>> read_parameter({"pairs": [[0, 0.2], [1, 0.8]]})
+    {0: 0.2, 1: 0.8}
+    """
+    if isinstance(value, dict) and isinstance(value.get("pairs"), list):
+        return dict(value["pairs"])
+    return value
+
+
+def _in_json(value):
+    """Put a parameter in types of JSON, whose objects have no keys but strings."""
+    if hasattr(value, "to_dict"):  # a pandas Series, whose index counts
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        pairs = [[_in_json(key), _in_json(own)] for key, own in value.items()]
+        return dict(pairs) if all(isinstance(key, str) for key in value) else {"pairs": pairs}
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def describe_training(clf, annotator, labels):

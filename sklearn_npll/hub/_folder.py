@@ -16,7 +16,13 @@ from .._neural._networks import resolve_name
 from .._partial_labels import PartialLabels
 from .._typing import Estimator, PathLike
 from ._card import check_metrics, make_card
-from ._describe import PRIVATE, describe_training, describe_versions, plain_parameters
+from ._describe import (
+    PRIVATE,
+    describe_training,
+    describe_versions,
+    plain_parameters,
+    read_parameter,
+)
 
 _CARD, _CONFIG, _WEIGHTS = "README.md", "config.json", "model.safetensors"
 _FORMAT = 1
@@ -235,7 +241,7 @@ def _load(folder, device):
     forbidden = sorted(set(parameters) & set(PRIVATE))
     if forbidden:
         raise ValueError(f"it sets {', '.join(forbidden)}, which save_pretrained never writes")
-    clf = cls(**parameters)
+    clf = cls(**{name: read_parameter(value) for name, value in parameters.items()})
     clf.classes_ = np.array(config["classes"])
     clf.n_iter_ = config["training"]["epochs"]
     shape = tuple(config["network"]["shape"])
