@@ -5,6 +5,8 @@ from scipy import sparse as sp
 
 from ._messages import name_rows
 
+HARDLY = 0.1  # times an equal share, of a class that is hardly ever named
+
 
 def count_votes(votes, n_classes, weights=None):
     """Count the votes of each class.
@@ -168,6 +170,11 @@ def are_probabilities(scores, rows=True):
     return not (rows & wrong).any()
 
 
+def prefers_some(scores):
+    """Tell which rows of scores, dense or sparse, are not the same for all classes."""
+    return _by_row(scores.max) > _by_row(scores.min)
+
+
 def _by_row(reduce):
     """Results (n,) of a method of a dense or sparse matrix, without a matrix of the same size."""
     return np.ravel(as_dense(reduce(axis=1)))
@@ -218,3 +225,24 @@ def preferred_classes(labels):
     if shares is None:
         shares = sp.csr_array(labels.tocsr().multiply(1 / labels.set_sizes[:, None]))
     return largest_columns(shares), _by_row(shares.max)
+
+
+def rare_classes(preferred):
+    """Return the classes with less than a tenth of an equal share, rarest first.
+
+    Parameters
+    ----------
+    preferred : ndarray of shape (n_classes,)
+        How often each class is preferred.
+
+    Returns
+    -------
+    int ndarray
+
+    Examples
+    --------
+    >>> rare_classes(np.array([0.6, 0.01, 0.39, 0.0]))
+    array([3, 1])
+    """
+    order = np.argsort(preferred, kind="stable")
+    return order[preferred[order] < HARDLY / len(preferred)]

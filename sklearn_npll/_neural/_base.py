@@ -25,6 +25,7 @@ from .._files import make_folder
 from .._inputs import check_problem, encode_target
 from .._scoring import ScoreMixin
 from .._typing import Array, MatrixLike, Samples, Self
+from .._unnamed import warn_of_unnamed
 from ._blocks import join_blocks
 from ._checkpoint import fingerprint, load_checkpoint, map_tensors, save_checkpoint
 from ._deployment import DeploymentMixin
@@ -173,12 +174,18 @@ class NeuralClassifier(
         ValueError
             If a row has no candidate, there are fewer than two classes or samples, lengths differ,
             values are missing or beyond 1e30, or options do not suit the data.
+
+        Warns
+        -----
+        UnnamedClassWarning
+            If the annotator never or hardly ever names a class, which then is hardly learned.
         """
         problem = self._check_problem(X, y)
         data = self._check_samples(problem.data, reset=True)
         self.__dict__.pop("net_", None)  # not to predict with it should this fit be interrupted
         self.classes_ = problem.classes
         self._check_options(eval_set)
+        warn_of_unnamed(problem, corrected=getattr(self, "doubly_robust", False))
         processes, device = join_processes(self.accelerator, self.device, self.precision)
         training = self._make_training(problem, self._make_views(data, device), device)
         eval_data = None

@@ -5,8 +5,6 @@ from scipy import sparse as sp
 
 from .._evidence import preferred_classes
 
-HARDLY = 0.1  # times an equal share
-
 
 def class_shares(labels, codes):
     """Return how often each class is preferred, and how often it is a candidate.
@@ -32,27 +30,6 @@ def class_shares(labels, codes):
     n_samples, n_classes = labels.shape
     preferred = np.bincount(codes, minlength=n_classes) / n_samples
     return preferred, np.bincount(labels.tocsr().indices, minlength=n_classes) / n_samples
-
-
-def rare_classes(preferred):
-    """Return the classes with less than a tenth of an equal share, rarest first.
-
-    Parameters
-    ----------
-    preferred : ndarray of shape (n_classes,)
-        How often each class is preferred.
-
-    Returns
-    -------
-    int ndarray
-
-    Examples
-    --------
-    >>> rare_classes(np.array([0.6, 0.01, 0.39, 0.0]))
-    array([3, 1])
-    """
-    order = np.argsort(preferred, kind="stable")
-    return order[preferred[order] < HARDLY / len(preferred)]
 
 
 def confused_pairs(labels, least=0.25, n_least=2):

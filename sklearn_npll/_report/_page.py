@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._evidence import pair_agreement, preferred_classes
+from .._evidence import pair_agreement, preferred_classes, rare_classes
 from .._files import atomic_write
 from ._charts import bar, column_chart, percent
 from ._findings import (
@@ -14,7 +14,6 @@ from ._findings import (
     changes,
     class_shares,
     confused_pairs,
-    rare_classes,
     template_agreement,
 )
 from ._thumbnails import thumbnail

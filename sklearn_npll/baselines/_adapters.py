@@ -12,6 +12,7 @@ from .._evidence import annotator_shares, as_dense
 from .._inputs import check_features, check_problem
 from .._scoring import ScoreMixin
 from .._typing import Array, Estimator, MatrixLike, Samples, Seed, Self
+from .._unnamed import warn_of_unnamed
 from ._aggregation import best_labels
 
 
@@ -165,10 +166,17 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
             If X or y are malformed, X holds images, there are fewer than two classes or samples,
             fewer than two classes are left as labels, or `labels` is "soft", a row has several
             candidates and the estimator's ``fit`` has no `sample_weight`.
+
+        Warns
+        -----
+        UnnamedClassWarning
+            If the annotator never or hardly ever names a class, unless `labels` is "known".
         """
         problem = check_problem(X, y, full=self.labels in ("best", "soft"))
         data = check_features(self, problem.data, True, [np.float64, np.float32])
         self.classes_ = problem.classes
+        if self.labels != "known":
+            warn_of_unnamed(problem)
         labels = problem.labels(None, coded=True)
         if self.labels == "unanimous":
             codes = unanimous_labels(problem.candidates)

@@ -13,6 +13,7 @@ from .._compat import Interval, TagsMixin, fit_context
 from .._inputs import check_features, check_magnitude, check_problem
 from .._scoring import ScoreMixin
 from .._typing import Array, MatrixLike, Samples, Self
+from .._unnamed import warn_of_unnamed
 
 LARGEST_FEATURE = 1e100  # squares of more, summed, might leave double precision
 
@@ -49,10 +50,16 @@ class ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Base
         ValueError
             If X or y are malformed, X holds images or values beyond 1e100, or there are fewer than
             two classes or samples.
+
+        Warns
+        -----
+        UnnamedClassWarning
+            If the annotator never or hardly ever names a class, which then is hardly learned.
         """
         problem = check_problem(X, y)
         data = self._check_features(problem.data, reset=True)
         self.classes_ = problem.classes
+        warn_of_unnamed(problem)
         self._scaler = StandardScaler().fit(data) if self.standardize else None
         data = self._scale(data)
         labelled = ~problem.candidates.all(axis=1)

@@ -81,9 +81,9 @@ def add_parser(commands, **options):
 
 def run(args):
     """Annotate a folder of images; the results go into another one."""
-    from .._evidence import preferred_classes
+    from .._evidence import preferred_classes, rare_classes
     from .._partial_labels import label_columns
-    from .._report._findings import class_shares, rare_classes
+    from .._report._findings import class_shares
     from ..annotators import VLMPartialAnnotator
     from ..annotators._open_clip import SHIPPED_MODEL
     from ..datasets._image_folder import find_images
