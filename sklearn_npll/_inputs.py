@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from numbers import Number
 
 import numpy as np
@@ -358,8 +359,8 @@ def shares_by_class(shares, classes, name):
 
     Parameters
     ----------
-    shares : mapping of class to share, pandas Series with the classes as index, or other
-        Anything else is returned as it is.
+    shares : mapping of class to share, pandas Series with the classes as index, or array-like
+        An array is in this order already. A string or None is returned as it is.
     classes : ndarray of shape (n_classes,)
     name : str
         What the shares are called in errors.
@@ -367,11 +368,12 @@ def shares_by_class(shares, classes, name):
     Returns
     -------
     ndarray of float of shape (n_classes,), or `shares`
+        An array is of any shape.
 
     Raises
     ------
     ValueError
-        If a class is unknown or missing.
+        If a class is unknown or missing, or a share is no number.
 
     Examples
     --------
@@ -380,15 +382,28 @@ def shares_by_class(shares, classes, name):
     """
     if hasattr(shares, "to_dict"):
         shares = shares.to_dict()
-    if not isinstance(shares, Mapping):
+    if shares is None or isinstance(shares, str):
         return shares
     names = classes.tolist()
+    if not isinstance(shares, Mapping):
+        return _to_numbers(partial(np.asarray, dtype=np.float64), shares, name)
     for key in shares:
         if key not in names:
             raise ValueError(f"{name}: {key!r} is no class.{did_you_mean(key, names)}")
     if missing := [key for key in names if key not in shares]:
         raise ValueError(f"{name}: there is no share for {', '.join(map(str, missing))}.")
-    return np.array([shares[key] for key in names], dtype=np.float64)
+    what = f"{name}: the share of"
+    return np.array([_to_numbers(float, shares[key], f"{what} {key!r}") for key in names])
+
+
+def _to_numbers(convert, shares, what):
+    try:
+        return convert(shares)
+    except (TypeError, ValueError):  # Python and NumPy say neither where nor what to do
+        raise ValueError(
+            f"{what} is {shares!r}. Give one number for each class: a list in the order of the"
+            " sorted classes, or a mapping such as {'cat': 0.7, 'dog': 0.3}."
+        ) from None
 
 
 def with_candidates(estimator, X, y):

@@ -1,5 +1,7 @@
 """Classes are sorted in every estimator, and matched by name where a container keeps its own."""
 
+from collections.abc import Generator
+
 import numpy as np
 import pytest
 from fakes import FeatureVLM
@@ -12,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
+from sklearn_npll._inputs import shares_by_class
 from sklearn_npll.annotators import ConformalPartialAnnotator, EnsemblePartialAnnotator
 from sklearn_npll.baselines import (
     AnnotatorClassifier,
@@ -332,6 +335,25 @@ def test_class_prior_by_name():
     assert_array_equal(by_name.class_prior_, [0.2, 0.3, 0.5])
     with pytest.raises(ValueError, match="class_prior: there is no share for a"):
         LabelModelClassifier(class_prior={"c": 0.5, "b": 0.5}).fit(UNSORTED)
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"a"}, r"prior is \{'a'\}\. Give one number for each class"),
+        ((share for share in [0.2, 0.3, 0.5]), "prior is <generator"),
+        (["many", "few", "few"], "prior is .*many"),
+        ({"a": "many", "b": 1, "c": 1}, "prior: the share of 'a' is 'many'. Give one number"),
+        ({"a": None, "b": 1, "c": 1}, "prior: the share of 'a' is None"),
+        ({"a": 1, "b": 1, "c": [1, 2]}, r"prior: the share of 'c' is \[1, 2\]"),
+    ],
+)
+def test_shares_that_are_no_numbers(shares, message):
+    if not isinstance(shares, Generator):
+        with pytest.raises(ValueError, match=message):
+            CoRegClassifier(prior=shares).fit(UNSORTED)
+    with pytest.raises(ValueError, match=message):
+        shares_by_class(shares, np.array(["a", "b", "c"]), "prior")
 
 
 def test_prior_of_a_series_goes_by_its_index():

@@ -101,6 +101,13 @@ def test_unknown_models_are_named(labels, student, message):
         PRODENClassifier(module=student).fit(labels)
 
 
+def test_what_is_no_name_of_a_model():
+    with pytest.raises(TypeError, match=r"model is 3, .* number of classes is given by the cl"):
+        ImageEncoderStudent(3)
+    with pytest.raises(TypeError, match="pretrained is 3, but must be the name of weights"):
+        ImageEncoderStudent(pretrained=3)
+
+
 def test_features_are_refused():
     with pytest.raises(ValueError, match="network for images, but X has 4 features"):
         PRODENClassifier(module=ImageEncoderStudent()).fit(np.eye(4), [0, 0, 1, 1])

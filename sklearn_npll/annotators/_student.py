@@ -1,6 +1,7 @@
 """A student that starts from the image encoder of a vision-language model."""
 
 import copy
+import os
 from dataclasses import dataclass
 
 from .._typing import PathLike
@@ -24,6 +25,11 @@ class ImageEncoderStudent:
     pretrained : str or path, default=None
         As in :class:`VLMPartialAnnotator`.
 
+    Raises
+    ------
+    TypeError
+        If one is something else.
+
     Notes
     -----
     Images keep the size that the classifier gives them and are resized to what the encoder
@@ -43,6 +49,18 @@ class ImageEncoderStudent:
 
     model: str = SHIPPED_MODEL
     pretrained: PathLike | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.model, str):
+            raise TypeError(
+                f"model is {self.model!r}, but must be the name of an open_clip model, such as"
+                f" {SHIPPED_MODEL!r}. The number of classes is given by the classifier."
+            )
+        if not isinstance(self.pretrained, (str, os.PathLike, type(None))):
+            raise TypeError(
+                f"pretrained is {self.pretrained!r}, but must be the name of weights, such as"
+                " 'openai', or a file of them."
+            )
 
     def __call__(self, n_classes, n_features=None):
         """Return a network that maps images (n, 1|3, height, width) in [0, 1] to logits.
