@@ -106,7 +106,7 @@ def check_problem(X, y, full=False, classes=None, sparse=False):
         check_consistent_length(X, y)
         problem = _from_partial_labels(X, y, sparse)
     else:
-        y = y if sp.issparse(y) else _as_array(y)
+        y = y if sp.issparse(y) else as_array(y)
         check_consistent_length(X, y)
         if is_matrix(y):
             problem = _from_partial_labels(X, PartialLabels.from_candidates(y), sparse)
@@ -145,7 +145,9 @@ def check_features(estimator, X, reset, dtype):
     if isinstance(X, PartialLabels):
         X = X.data
     if X is None:
-        raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
+        raise ValueError(
+            "X is None, or PartialLabels that carry no samples (data is None); pass them as X"
+        )
     check_collection(X)
     if is_image_data(X):
         raise ValueError(
@@ -245,18 +247,25 @@ def _from_partial_labels(data, labels, sparse):
     return Problem(data, labels.classes, candidates, known, scores, labels.votes)
 
 
-def _as_array(y):
+def as_array(y):
+    """Return candidates or labels as an array; refuse lists of sets, and what has no rows."""
     try:
         array = np.asarray(y)
     except ValueError:  # numpy refuses lists of different lengths
         raise ValueError(LIST_OF_SETS) from None
+    if array.ndim == 0:
+        raise TypeError(f"y of type {type(y).__name__} is no list or array with one row a sample.")
     if array.ndim == 1 and array.dtype == object and len(array):
-        sets = isinstance(array[0], Collection) and not isinstance(array[0], str)
+        sets = _is_set(array[0])
     else:
         sets = array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "US"
     if sets:
         raise ValueError(LIST_OF_SETS)
     return array
+
+
+def _is_set(value):
+    return isinstance(value, Collection) and not isinstance(value, (str, bytes))
 
 
 def is_matrix(y):
@@ -301,12 +310,14 @@ def as_labels(y):
     Raises
     ------
     ValueError
-        If a value is missing, or names and numbers other than -1 are mixed.
+        If a value is missing or a set, or names and numbers other than -1 are mixed.
     """
     y = column_or_1d(y, warn=True)
     if y.dtype.kind not in "fO":
         return y
     values = y.tolist()
+    if any(map(_is_set, values)):
+        raise ValueError(LIST_OF_SETS)
     missing = [not (isinstance(v, (str, Number, np.generic)) and v == v) for v in values]
     if any(missing):
         raise ValueError(f"Input y contains NaN: {name_rows(missing)}. Unlabelled rows are -1.")

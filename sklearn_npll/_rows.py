@@ -1,5 +1,7 @@
 """Rows of samples of any accepted kind: counted, taken and joined."""
 
+from collections.abc import Mapping, Set
+
 import numpy as np
 from scipy import sparse as sp
 
@@ -19,9 +21,13 @@ def length(data, name):
     Raises
     ------
     TypeError
-        If they have no length.
+        If they have no length or no order.
     """
     shape = getattr(data, "shape", None)
+    if shape is None and isinstance(data, (Set, Mapping)):
+        raise TypeError(
+            f"{name} of type {type(data).__name__} has no numbered rows; make it a list or array."
+        )
     try:
         return shape[0] if shape is not None else len(data)
     except (TypeError, IndexError):

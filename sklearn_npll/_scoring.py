@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from ._inputs import as_labels, is_unlabelled
+from ._inputs import as_array, as_labels, is_matrix, is_unlabelled
 from ._messages import did_you_mean, name_classes
 from ._partial_labels import PartialLabels
 from ._typing import MatrixLike, Samples
@@ -54,15 +54,17 @@ class ScoreMixin:
         UserWarning
             If y names classes that the classifier does not know.
         """
-        is_matrix = isinstance(y, PartialLabels) or issparse(y)
-        is_matrix = is_matrix or (y is not None and np.ndim(y) == 2 and np.shape(y)[1] > 1)
-        if sample_weight is not None and (y is None or is_matrix):
+        is_partial = isinstance(y, PartialLabels)
+        if not (y is None or is_partial or issparse(y)):
+            y = as_array(y)
+        is_candidates = is_partial or (y is not None and is_matrix(y))
+        if sample_weight is not None and (y is None or is_candidates):
             raise ValueError("sample_weight needs true labels y; candidates cannot be weighted")
         if y is None:
             if not isinstance(X, PartialLabels):
                 raise ValueError("score needs y unless X is a PartialLabels")
             return approximated_accuracy_scorer(self, X)
-        if is_matrix:
+        if is_candidates:
             return covering_rate_scorer(self, X, y)
         check_is_fitted(self)
         y = as_labels(y)

@@ -6,6 +6,7 @@ is left out.
 """
 
 import warnings
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,8 +14,9 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.utils import assert_all_finite
 
+from ._evidence import as_dense
 from ._messages import name_rows
-from ._partial_labels import PartialLabels
+from ._partial_labels import PartialLabels, encode_labels
 from ._typing import Array, MatrixLike
 
 __all__ = [
@@ -179,9 +181,10 @@ def covering_rate(
     0.5
     """
     labels = _as_labels(candidates, classes)
-    y_pred = np.asarray(y_pred)
+    y_pred = np.asarray(as_dense(y_pred))
     if y_pred.ndim == 2:
         y_pred = labels.classes[_check_proba(y_pred, labels).argmax(axis=1)]
+    encode_labels(y_pred, labels.classes, len(labels), "y_pred")  # errors call it so
     return _mean(labels.contains(y_pred)[_informative(labels)], "row with a label")
 
 
@@ -331,6 +334,8 @@ def noise_detection_f1(
     """
     if positive not in ("noisy", "clean"):
         raise ValueError(f"positive is {positive!r}; it must be 'noisy' or 'clean'.")
+    if not (isinstance(threshold, Real) and threshold == threshold):
+        raise ValueError(f"threshold is {threshold!r}; it must be a number, such as 0.5.")
     valid, probability = _division(y_true, candidates, clean_probability, classes)
     if not len(valid):
         return _undefined("No candidate set can be judged, so the F1 score is NaN.")
@@ -363,7 +368,7 @@ def _division(y_true, candidates, clean_probability, classes):
 
 
 def _check_proba(proba, labels):
-    proba = np.asarray(proba, dtype=float)
+    proba = np.asarray(as_dense(proba), dtype=float)
     if proba.shape != labels.shape:
         raise ValueError(
             f"The probabilities have shape {proba.shape} but the candidates {labels.shape}; reorder"

@@ -131,6 +131,21 @@ def test_noise_detection():
     assert noise_detection_f1([0, 2, 1, 0, -1], CANDIDATES, clean) == 0
 
 
+def test_sparse_probabilities():
+    proba = np.array([[0.6, 0.4, 0.0], [0.0, 0.1, 0.9]])
+    for sparse in (sp.csr_array(proba), sp.coo_matrix(proba)):
+        assert covering_rate(sparse, [[1, 0, 0], [1, 0, 0]]) == 0.5
+        assert approximated_accuracy(sparse, [[1, 1, 0], [1, 0, 0]]) == pytest.approx(0.3)
+
+
+def test_predictions_and_thresholds_that_are_none():
+    with pytest.raises(ValueError, match=r"y_pred\[1\] is 5, .* no. a class. Classes are 0, 1, 2"):
+        covering_rate([0, 5], [[1, 0, 0], [1, 0, 0]])
+    for threshold in ("high", np.nan, None):
+        with pytest.raises(ValueError, match="threshold is .*; it must be a number"):
+            noise_detection_f1([0, 1], [[1, 0, 0], [1, 0, 0]], [0.5, 0.5], threshold=threshold)
+
+
 def test_undefined_metrics_are_nan_with_a_warning():
     with pytest.warns(UndefinedMetricWarning, match="All 2 candidate sets are valid"):
         assert np.isnan(noise_detection_auc([0, -1, 2, -1, -1], CANDIDATES, np.ones(5)))

@@ -194,8 +194,16 @@ def test_from_votes_keeps_the_votes_compactly(n_classes):
         ({"classes": ["cat", 1, 2]}, "classes mix names and numbers: 'cat', 1, 2"),
         ({"classes": ["cat", "dog", None]}, "got None among them"),
         ({"classes": [("cat", 1), "dog", "fox"]}, r"got \('cat', 1\) among them"),
-        ({"classes": [[1, 2, 3]]}, r"list of names .* shape \(1, 3\)"),
-        ({"classes": "cat"}, r"list of names .* shape \(\)"),
+        ({"classes": [[1, 2, 3]]}, r"list of names .* got \[\[1, 2, 3\]\]"),
+        ({"classes": "cat"}, r"list of names .* got 'cat'"),
+        ({"classes": {"cat", "dog", "fox"}}, r"list of names .* got \{"),
+        ({"classes": [b"cat", b"dog", b"fox"]}, "got b'cat' among them"),
+        ({"classes": np.array([b"cat", b"dog", b"fox"])}, r"list of names .* got array\(\[b'cat'"),
+        ({"candidates": CANDIDATES.astype(int).astype(str)}, "the value '1' in row 0"),
+        ({"votes": [[0], [1], [0.5], [0]]}, "votes have dtype float64; a vote is a whole number"),
+        ({"known": [0, 2, 3, 3]}, r"known must be a mask.*; got \[0, 2, 3, 3\]"),
+        ({"known": ["yes", "", "", ""]}, r"known must be a mask.*; got \['yes'"),
+        ({"known": [True, None, False, False]}, r"known must be a mask.*; got \[True, None"),
         ({"scores": CANDIDATES[:2]}, r"scores has shape \(2, 3\); expected \(4, 3\)"),
         ({"scores": np.where(CANDIDATES, 1, np.nan)}, "NaN or infinity in rows 0, 1, 2, 3"),
         ({"votes": [[0], [1], [3], [0]]}, "votes go from 0 to 3; .* 0 to 2, or -1"),
@@ -216,6 +224,14 @@ def test_errors_of_type():
         PartialLabels(np.arange(3), NAMES, plan="plan")
     with pytest.raises(ValueError, match="data is None"):
         PartialLabels(None, NAMES, plan=CountingPlan())
+    for data in ({0, 1, 2, 3}, dict.fromkeys(range(4))):
+        with pytest.raises(TypeError, match="has no numbered rows; make it a list"):
+            PartialLabels(data, NAMES, CANDIDATES)
+    for sets in (None, ({"cat"} for _ in range(4))):
+        with pytest.raises(TypeError, match="sets of type .* has no length"):
+            PartialLabels.from_sets(sets)
+    with pytest.raises(TypeError, match=r"parts\[1\] is of type ndarray, no PartialLabels"):
+        PartialLabels.concatenate([PartialLabels(None, NAMES, CANDIDATES), CANDIDATES])
     with pytest.raises(TypeError, match="generator has no length"):
         PartialLabels((i for i in range(4)), NAMES, CANDIDATES)
 

@@ -151,7 +151,7 @@ class TestRefusals:
             (X[:0], ValueError, "0 sample"),
             ("cat.jpg", ValueError, "put it in a list"),
             (annotator.transform(X), ValueError, "annotated already"),
-            ((x for x in X), TypeError, "X of type generator has no length"),
+            ((x for x in X), TypeError, "X of type generator has no numbered samples"),
             (None, TypeError, "X of type NoneType has no length"),
         ]:
             with pytest.raises(error, match=message):

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -34,7 +35,8 @@ def test_a_change_to_a_resolved_set_stays_local():
     [
         ("coreg27", r"Did you mean 'coreg-27'\?"),
         ("a photo", r"Unknown templates 'a photo'"),
-        ([], "templates is empty"),
+        ([], "templates is empty or no list"),
+        (3, "templates is empty"),
         (["a {}", "a photo"], r"templates\[1\] is 'a photo'"),
         (["a {}", lambda name: name], r"templates\[1\] is <function"),
     ],
@@ -64,6 +66,10 @@ def test_classes():
     [
         ("cat", "classes is 'cat'"),
         (3, "classes is 3"),
+        (np.array("cat"), "give a list of names"),
+        (np.array([["cat", "dog"]]), "give a list of names"),
+        ({"a": None, "b": "dog"}, "None is no name a text encoder could read"),
+        ({b"a": "cat", b"b": "dog"}, "got b'a' among them"),
         (["cat"], "1 element"),
         (["cat", "dog", "cat"], "'cat' is used twice"),
         (["cat", "Cat "], "'Cat ' is used twice, for class 'cat' and for class 'Cat '"),

@@ -105,6 +105,7 @@ def test_bad_parameters(annotator, vlm, params, error, message):
         ("photo.png", "single path"),
         (Image.new("L", (4, 4)), "single path or image"),
         ([], "Found array with 0 sample"),
+        (None, "X is None; pass the samples"),
         (io.BytesIO(b""), "single path or image"),
         (pd.Series([bytearray(b"")]), "type bytearray; encoded images must be bytes"),
         ([(io.BytesIO(b""), 0)], "type BytesIO; encoded images must be bytes"),
@@ -118,6 +119,12 @@ def test_bad_parameters(annotator, vlm, params, error, message):
 )
 def test_bad_samples(annotator, samples, message):
     with pytest.raises(ValueError, match=message):
+        annotator.fit_transform(samples)
+
+
+@pytest.mark.parametrize("samples", [{"photo.png"}, {"a": "photo.png"}, iter(["photo.png"])])
+def test_samples_without_numbers(annotator, samples):
+    with pytest.raises(TypeError, match="has no numbered samples; put them in a list"):
         annotator.fit_transform(samples)
 
 

@@ -4,6 +4,7 @@ import io
 import mmap
 import os
 import sys
+from collections.abc import Iterator, Mapping, Set
 
 import joblib
 import numpy as np
@@ -65,6 +66,8 @@ def check_collection(X):
     ------
     ValueError
         If X is a single path or image, or a list of open files or byte arrays.
+    TypeError
+        If its samples have no order, or can be seen once only.
 
     Examples
     --------
@@ -75,6 +78,11 @@ def check_collection(X):
     """
     if isinstance(X, (str, bytes, bytearray, os.PathLike, Image.Image, io.IOBase)):
         raise ValueError("X is a single path or image; put it in a list.")
+    # a sparse matrix of SciPy may be a mapping
+    if isinstance(X, (Set, Mapping, Iterator)) and not hasattr(X, "shape"):
+        raise TypeError(
+            f"X of type {type(X).__name__} has no numbered samples; put them in a list or an array."
+        )
     first = _first(X)
     if isinstance(first, (bytearray, memoryview, io.IOBase)):
         raise ValueError(

@@ -29,7 +29,9 @@ class SamplesMixin:
         if isinstance(X, PartialLabels):
             X = X.data
         if X is None:
-            raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
+            raise ValueError(
+                "X is None, or PartialLabels that carry no samples (data is None); pass them as X"
+            )
         check_collection(X)
         check_not_empty(X)
         is_image = is_image_data(X)

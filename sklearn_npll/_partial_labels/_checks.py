@@ -1,5 +1,6 @@
 """What the parts of partial labels must be."""
 
+import reprlib
 from numbers import Number
 
 import numpy as np
@@ -9,6 +10,7 @@ from .._messages import name_classes, name_rows
 
 # From this many classes on, candidates are stored as CSR: a few indices a row instead of C bytes.
 SPARSE_FROM_CLASSES = 64
+_CLASSES = "classes must be a list of names or numbers, one for each column"
 
 
 def check_class_names(classes):
@@ -28,13 +30,11 @@ def check_class_names(classes):
     ValueError
         If they are no list of strings or of whole numbers, one is given twice, or is -1.
     """
+    given = classes
     if not isinstance(classes, np.ndarray) or classes.dtype == object:
         classes = _from_objects(np.asarray(classes, dtype=object))
-    if classes.ndim != 1 or not len(classes) or classes.dtype.kind not in "USiufb":
-        raise ValueError(
-            "classes must be a list of names or numbers, one for each column; got dtype"
-            f" {classes.dtype} and shape {classes.shape}."
-        )
+    if classes.ndim != 1 or not len(classes) or classes.dtype.kind not in "Uiufb":
+        raise ValueError(f"{_CLASSES}; got {reprlib.repr(given)}.")
     if classes.dtype.kind == "f" and (wrong := classes % 1 != 0).any():
         raise ValueError(
             f"class {classes[wrong].tolist()[0]!r} is no whole number, and scikit-learn takes such"
@@ -52,11 +52,8 @@ def _from_objects(classes):
     """Strings or numbers of an array of objects; NumPy would make strings of a mixture."""
     names = classes.tolist() if classes.ndim == 1 else []
     for name in names:
-        if not isinstance(name, (str, bytes, Number, np.generic)):
-            raise ValueError(
-                f"classes must be a list of names or numbers, one for each column; got {name!r}"
-                " among them."
-            )
+        if isinstance(name, bytes) or not isinstance(name, (str, Number, np.generic)):
+            raise ValueError(f"{_CLASSES}; got {name!r} among them.")
     if len({isinstance(name, str) for name in names}) > 1:
         raise ValueError(
             f"classes mix names and numbers: {name_classes(names)}. Make all of them strings, or"
@@ -101,8 +98,9 @@ def _check_candidates(candidates, shape):
             else:
                 row, column = np.argwhere(wrong)[0]
                 value = values[row, column]
+            value = value.item() if isinstance(value, np.generic) else value
             raise ValueError(
-                f"candidates has the value {value} in row {row}; each must be 0 or 1. For"
+                f"candidates has the value {value!r} in row {row}; each must be 0 or 1. For"
                 " probabilities use PartialLabels.from_scores, which applies a candidate rule."
             )
     sparse = shape[1] >= SPARSE_FROM_CLASSES
@@ -154,6 +152,11 @@ def _check_votes(votes, shape):
     n_samples, n_classes = shape
     votes = np.asarray(votes)
     check_shape(votes, "votes", (n_samples, votes.shape[-1] if votes.ndim else 0))
+    if votes.size and votes.dtype.kind not in "iu":
+        raise ValueError(
+            f"votes have dtype {votes.dtype}; a vote is a whole number, the index of a class, or -1"
+            " for a prompt that abstained."
+        )
     if votes.size and not -1 <= votes.min() <= votes.max() < n_classes:
         raise ValueError(
             f"votes go from {votes.min()} to {votes.max()}; a vote is the index of a class, 0 to"
@@ -164,8 +167,15 @@ def _check_votes(votes, shape):
 
 def _check_known(known, candidates):
     """Validated mask of rows, which have one candidate each."""
-    known = np.asarray(known, dtype=bool)
+    known = np.asarray(known)
     check_shape(known, "known", candidates.shape[:1])
+    known = np.array(known.tolist()) if known.dtype == object else known
+    if known.dtype.kind not in "biuf" or not np.isin(known, [0, 1]).all():
+        raise ValueError(
+            "known must be a mask, with True or False for each row; got"
+            f" {reprlib.repr(known.tolist())}."
+        )
+    known = known.astype(bool)
     wrong = known & (row_sizes(candidates) != 1)
     if wrong.any():
         raise ValueError(f"{name_rows(wrong)} known by a human must have exactly one candidate.")

@@ -9,7 +9,7 @@ from scipy import sparse as sp
 
 from .._files import atomic_write
 from .._messages import did_you_mean
-from .._rows import join
+from .._rows import join, length
 from .._rules import candidates_from_scores, union_candidates
 from .._typing import MatrixLike, PathLike, Samples, Self
 from ._changes import ChangedArray
@@ -216,7 +216,7 @@ class PartialLabels(ChangedArray):
         >>> PartialLabels.from_sets([{"cat"}, {"fox", "cat"}], classes=["cat", "dog", "fox"])
         PartialLabels(n_samples=2, n_classes=3, mean_set_size=1.50, data=None)
         """
-        sizes = np.empty(len(sets), dtype=np.int64)
+        sizes = np.empty(length(sets, "sets"), dtype=np.int64)
         for row, names in enumerate(sets):
             if isinstance(names, str) or not hasattr(names, "__len__"):
                 raise TypeError(
@@ -357,6 +357,8 @@ class PartialLabels(ChangedArray):
         ------
         ValueError
             If there is no part, their classes differ, or their samples are of different kinds.
+        TypeError
+            If a part is something else.
 
         Examples
         --------
@@ -368,6 +370,11 @@ class PartialLabels(ChangedArray):
         parts = list(parts)
         if not parts:
             raise ValueError("concatenate needs at least one PartialLabels.")
+        for number, part in enumerate(parts):
+            if not isinstance(part, cls):
+                raise TypeError(
+                    f"parts[{number}] is of type {type(part).__name__}, no {cls.__name__}."
+                )
         classes = parts[0].classes
         for number, part in enumerate(parts):
             if part.classes.tolist() != classes.tolist():

@@ -11,7 +11,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from .._evidence import pair_agreement
 from .._frames import make_frame
-from .._messages import did_you_mean
+from .._messages import did_you_mean, name_classes
 from .._typing import Array
 from ._array import CandidateArray
 from ._checks import row_sizes
@@ -49,7 +49,7 @@ def encode_labels(y, classes, n_samples, name="y"):
     encoded = np.fromiter((codes.get(name, -2) for name in y.tolist()), np.int64, len(y))
     if (encoded == -2).any():
         row = np.argmin(encoded)
-        hint = did_you_mean(y[row], classes)
+        hint = did_you_mean(y[row], classes) or f" Classes are {name_classes(classes.tolist())}."
         if classes.dtype.kind == "U" and isinstance(y[row], numbers.Integral):
             hint = " The classes are names: if "
             hint += f"{name} holds their indices, pass classes[{name}]."

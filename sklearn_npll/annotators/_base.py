@@ -264,6 +264,8 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
                 "X is a PartialLabels, whose samples are annotated already; pass its data to"
                 " annotate them again."
             )
+        if X is None:
+            raise ValueError("X is None; pass the samples to annotate.")
         check_collection(X)
         check_not_empty(X)
         if not is_image_data(X):

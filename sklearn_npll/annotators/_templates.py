@@ -85,9 +85,11 @@ def resolve_templates(templates):
                 f" {', '.join(map(repr, _SETS))}; a template of your own contains {{}}."
             )
         return [templates]
-    templates = list(() if templates is None else templates)
+    templates = list(templates) if hasattr(templates, "__iter__") else []
     if not templates:
-        raise ValueError("templates is empty; give at least one, such as 'a photo of a {}.'.")
+        raise ValueError(
+            "templates is empty or no list; give at least one, such as 'a photo of a {}.'."
+        )
     for i, template in enumerate(templates):
         if not isinstance(template, str) or "{}" not in template:
             raise ValueError(
@@ -124,11 +126,15 @@ def resolve_classes(classes):
     >>> resolve_classes({1: ["dog", "puppy"], 0: "cat"})
     ([0, 1], [['cat'], ['dog', 'puppy']])
     """
-    if isinstance(classes, (str, Set)) or not hasattr(classes, "__iter__"):
+    is_list = hasattr(classes, "__iter__") and getattr(classes, "ndim", 1) == 1
+    if isinstance(classes, (str, Set)) or not is_list:
         raise ValueError(f"classes is {classes!r}; give a list of names, or a mapping to names.")
     if isinstance(classes, Mapping):
         labels = list(classes)
-        names = [[n] if isinstance(n, str) else list(n) for n in classes.values()]
+        names = [
+            [n] if isinstance(n, str) or not hasattr(n, "__iter__") else list(n)
+            for n in classes.values()
+        ]
     else:
         labels = [str(name) if isinstance(name, str) else name for name in classes]
         names = [[label] for label in labels]

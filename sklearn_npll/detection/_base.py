@@ -13,7 +13,7 @@ from .._compat import TagsMixin, fit_context
 from .._evidence import spread_columns
 from .._inputs import (
     Problem,
-    _as_array,
+    as_array,
     as_labels,
     check_features,
     check_problem,
@@ -87,7 +87,7 @@ def check_among(X, y, classes, owner):
     """
     classes = np.sort(classes)
     if not isinstance(X, PartialLabels) and not isinstance(y, PartialLabels) and y is not None:
-        y = y if sp.issparse(y) else _as_array(y)
+        y = y if sp.issparse(y) else as_array(y)
         if is_matrix(y):
             columns = matrix_classes(y.shape[1], classes, owner)
             y = PartialLabels.from_candidates(y, classes=columns)
@@ -350,7 +350,7 @@ class BaseNoiseDetector(TagsMixin, BaseEstimator, ABC):
 
     def _encode(self, X, y):
         n_classes = len(self.classes_)
-        y = y if sp.issparse(y) else _as_array(y)
+        y = y if sp.issparse(y) else as_array(y)
         if is_matrix(y):
             matrix_classes(y.shape[1], self.classes_, type(self).__name__)
             candidates = PartialLabels.from_candidates(y).toarray()

@@ -307,7 +307,9 @@ class DeFTDetector(BaseNoiseDetector):
         if not hasattr(self, "annotator_"):
             return super()._check_samples(data, reset)
         if data is None:
-            raise ValueError("these PartialLabels carry no samples (data is None); pass them as X")
+            raise ValueError(
+                "X is None, or PartialLabels that carry no samples (data is None); pass them as X"
+            )
         check_collection(data)
         check_not_empty(data)
         if is_image_data(data):
