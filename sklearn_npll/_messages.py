@@ -30,6 +30,7 @@ def did_you_mean(name, options):
     if not close:
         return ""
     option = lowered[close[0]]
+    option = option.item() if isinstance(option, np.generic) else option
     return f" Did you mean {option if isinstance(option, int | float) else str(option)!r}?"
 
 

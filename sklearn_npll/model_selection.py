@@ -151,7 +151,7 @@ def make_labeled_scorer(score: str | Callable[..., float], **kwargs: Any) -> Cal
     Raises
     ------
     TypeError
-        If there are keyword arguments but ``score`` is a scorer.
+        If `score` is neither a name nor callable, or a scorer beside keyword arguments.
 
     Examples
     --------
@@ -162,6 +162,8 @@ def make_labeled_scorer(score: str | Callable[..., float], **kwargs: Any) -> Cal
     >>> scorer(always_1, [[0], [0], [0], [0]], [1, -1, 0, -1])
     0.5
     """
+    if not (callable(score) or isinstance(score, str)):
+        raise TypeError(f"score is {score!r}; give a scorer, its name, or a metric.")
     if callable(score) and "y_true" in list(inspect.signature(score).parameters)[:1]:
         return _LabeledScorer(make_scorer(score, **kwargs))
     if kwargs:

@@ -288,6 +288,12 @@ def test_candidate_errors():
         make_candidates(["a", "-1", "b"])
     with pytest.raises(ValueError, match="Did you mean 'Sneaker'"):
         make_candidates(["Bag", "Sneker"], classes=["Bag", "Sneaker"])
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        make_candidates([0.5, 1.5, 0.5, 0.7])
+    with pytest.raises(ValueError, match="y mixes names and numbers"):
+        make_candidates(np.array(["cat", 1], dtype=object))
+    with pytest.raises(ValueError, match="Input y contains NaN: row 1"):
+        make_candidates([0, np.nan, 1])
     with pytest.raises(ValueError, match="two or more distinct labels"):
         make_candidates([0, 0])
     with pytest.raises(ValueError, match=r"shape \(n_samples,\), got \(1, 3\)"):

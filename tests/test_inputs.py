@@ -53,3 +53,9 @@ def test_whole_numbers_as_floats_go_through_scikit_learn(blobs):
     search = GridSearchCV(clf, {"n_neighbors": [1, 3]}).fit(labels, y + 1.0)
     assert search.best_score_ == 1
     assert search.predict(X).tolist() == (y + 1).tolist()
+
+
+def test_a_number_is_no_string_in_a_hint(blobs):
+    X, y = blobs
+    with pytest.raises(ValueError, match=r"unknown class 20\. Did you mean 2\?"):
+        CoRegClassifier(max_epochs=1).fit(X, y, eval_set=(X, np.where(y == 2, 20, y)))

@@ -340,3 +340,8 @@ def test_rule_value_needs_the_scores_of_partial_labels():
         choose_rule_value(labels, ["cat"] * 6, "topk", classes=NAMES)
     zero = choose_rule_value([[1.0, 0.0, 0.0]], ["dog"], "threshold", classes=NAMES)
     assert PartialLabels.from_scores([[1.0, 0.0, 0.0]], "threshold", zero).mean_set_size == 3
+
+
+def test_a_scorer_is_a_name_or_callable():
+    with pytest.raises(TypeError, match="score is 3; give a scorer, its name, or a metric"):
+        make_labeled_scorer(3)

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
 
-from .._inputs import unlabelled_rows
+from .._inputs import as_array, as_labels, unlabelled_rows
 from .._messages import did_you_mean, name_rows
 from .._typing import Seed
 
@@ -178,9 +179,11 @@ def _draw_one(weights, rng):
 
 def _encode(y, classes):
     """Column of each label, and the number of columns."""
-    y = np.asarray(y)
+    y = as_array(y)
     if y.ndim != 1:
         raise ValueError(f"y must be of shape (n_samples,), got {y.shape}.")
+    y = as_labels(y)
+    check_classification_targets(y)
     classes = np.unique(y[~unlabelled_rows(y)]) if classes is None else np.asarray(classes)
     if len(np.unique(classes)) != len(classes) or len(classes) < 2:
         raise ValueError(f"classes must be two or more distinct labels, got {classes.tolist()}.")
