@@ -117,7 +117,7 @@ def partial_labels(draw, n_samples=FEW_ROWS, n_classes=FEW_CLASSES):
             [
                 np.arange(n_classes),
                 np.array([f"class {i}" for i in range(n_classes)]),
-                np.arange(n_classes)[::-1] / 2,
+                np.arange(n_classes)[::-1] * 2.0,
             ]
         )
     )

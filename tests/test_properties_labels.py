@@ -140,7 +140,7 @@ def test_a_value_that_is_no_indicator_is_named(value, candidates, data):
     column = data.draw(st.integers(0, candidates.shape[1] - 1))
     wrong = candidates.astype(object if isinstance(value, str) else float)
     wrong[row, column] = value
-    with pytest.raises(ValueError, match=f"value {value}.* in row {row}"):
+    with pytest.raises(ValueError, match=f"value {value!r}.* in row {row}"):
         PartialLabels.from_candidates(wrong)
 
 
