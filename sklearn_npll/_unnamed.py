@@ -65,9 +65,8 @@ def warn_of_unnamed(problem, corrected=False):
         warnings.warn(
             "the annotator never or hardly ever names these classes, so they can hardly be"
             f" learned: {name_classes(problem.classes[unnamed].tolist())}. If they are in the data,"
-            " give them other names or prompts; or trust known labels of some of their rows"
-            " (PartialLabels.with_known) and set CoRegClassifier(doubly_robust=True). If they are"
-            " not, ignore warnings of the category sklearn_npll.exceptions.UnnamedClassWarning",
+            " give them other names or prompts; or trust known labels of some of their rows with"
+            " CoRegClassifier(doubly_robust=True), on the command line --known --doubly-robust",
             UnnamedClassWarning,
             stacklevel=4,  # the caller of fit, whose parameters are validated on the way
         )

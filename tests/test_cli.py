@@ -275,13 +275,20 @@ def test_known_labels(photos, annotated, tmp_path):
     rows = 'path,class\n"a, b.png",bag\nété 2024\\naïve 写真.png,sneaker\n'  # as Windows has it
     known.write_text(f"{rows}{photos / '05.png'},pullover\n", encoding="utf-8")
     copy_labels(annotated, tmp_path)
-    options = ("--known", known, "--epochs", 1, "--model-file", tmp_path / "m.joblib", "--quiet")
-    assert run("fit", tmp_path, *options) == 0
+    model_file = tmp_path / "m.joblib"
+    options = ("--known", known, "--doubly-robust", "--epochs", 1, "--model-file", model_file)
+    assert run("fit", tmp_path, *options, "--quiet") == 0
+    assert joblib.load(model_file).doubly_robust
     learned = {row["path"]: row for row in read_csv(tmp_path / "learned.csv")}
     assert learned["a, b.png"]["label"] == "bag"
     assert learned["été 2024/naïve 写真.png"]["label"] == "sneaker"
     assert learned["05.png"]["label"] == "pullover"
     assert json.loads((tmp_path / "training.json").read_text())["n_known"] == 3
+
+
+def test_known_labels_correct_nothing_if_there_are_none(annotated, capsys):
+    line = wrong_use(capsys, "fit", annotated, "--doubly-robust")
+    assert "--doubly-robust needs --known" in line
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,12 @@ def add_parser(commands, **options):
         "--known", metavar="FILE", help="CSV file of a few known labels, with columns path, class"
     )
     parser.add_argument(
+        "--doubly-robust",
+        action="store_true",
+        help="with --known: also correct what the annotator says of the other images by what it"
+        " says of these, which a class that it never names needs",
+    )
+    parser.add_argument(
         "--prior",
         metavar="SHARES",
         help="how frequent the classes are, if you know it: 'cat=3, dog=1'; or uniform, annotator,"
@@ -86,6 +92,8 @@ def run(args):
 
     if args.embeddings:
         _refuse_options_for_images(args)
+    if args.doubly_robust and args.known is None:
+        args.wrong_use("--doubly-robust needs --known")
     folder = Path(args.folder)
     labels, annotation = load_labels(folder)
     checksum = digest(folder)
@@ -101,6 +109,7 @@ def run(args):
         args.module,
         max_epochs=args.epochs,
         variant=args.variant,
+        doubly_robust=args.doubly_robust,
         prior=prior,
         image_size=args.image_size and (args.image_size, args.image_size),
         flip=not args.no_flip,
@@ -123,7 +132,7 @@ def run(args):
     n_known = 0 if labels.known is None else int(labels.known.sum())
     training = {"epochs": args.epochs, "seed": args.seed, "module": args.module}
     training.update(embeddings=args.embeddings, variant=args.variant, prior=args.prior)
-    training.update(n_known=n_known, labels=checksum)
+    training.update(n_known=n_known, doubly_robust=args.doubly_robust, labels=checksum)
     learned = f"learned.{args.table}"
     _write_learned(folder, learned, labels, clf, training, annotation["folder"])
     note(args, f"Wrote {model_file} and {folder / learned}.")
