@@ -1,10 +1,12 @@
 """Stand-ins: vision-language models that count their calls, a tiny real one, plans and labels."""
 
+import inspect
 import json
 import pickle
 
 import numpy as np
 import sklearn
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import KFold, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -12,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_npll import PartialLabels
 
 NAMES = np.array(["ant", "bee", "cat"])  # of classes
+OLD_TORCH = "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters  # before 2.5
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
 

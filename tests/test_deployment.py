@@ -1,13 +1,12 @@
 """The how-to of deployment runs, and every form says what the classifier says."""
 
-import inspect
 import re
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from fakes import OLD_TORCH
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_npll import CoRegClassifier
@@ -33,10 +32,7 @@ def run_block(tmp_path, monkeypatch):
     return lambda i: exec(textwrap.dedent(BLOCKS[i]), names), names, expected
 
 
-@pytest.mark.skipif(
-    "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters,
-    reason="exports of PyTorch before 2.5 are not what the page shows",
-)
+@pytest.mark.skipif(OLD_TORCH, reason="exports of PyTorch before 2.5 are not what the page shows")
 def test_export(run_block):
     run, names, expected = run_block
     run(0)

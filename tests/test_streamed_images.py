@@ -357,8 +357,9 @@ def test_hugging_face_datasets(form, streamed, paths, tmp_path):
     X = datasets.Dataset.from_dict({"image": paths, "label": T.tolist()})
     X = X.cast_column("image", datasets.Image())
     if form == "arrow":  # with the files' content
-        X.save_to_disk(tmp_path / "set", num_proc=1)
-        X = datasets.load_from_disk(tmp_path / "set")
+        folder = str(tmp_path / "set")
+        X.save_to_disk(folder, num_proc=1)
+        X = datasets.load_from_disk(folder)
     for samples in (X, X["image"], X.select_columns("image")):
         labels = annotate(samples)
         assert_array_equal(labels.toarray(), annotate(PIXELS).toarray())

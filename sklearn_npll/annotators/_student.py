@@ -35,7 +35,8 @@ class ImageEncoderStudent:
     Images keep the size that the classifier gives them and are resized to what the encoder
     expects by the network, as a whole, without a crop in the middle. Embeddings are scaled to
     length one, and multiplied by the square root of their dimension, so that their entries have
-    the size that the linear classifier after them is made for.
+    the size that the linear classifier after them is made for. Their export to ONNX needs PyTorch
+    2.5, which is the first to write the resizing.
 
     Examples
     --------
