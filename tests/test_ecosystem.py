@@ -75,12 +75,26 @@ def check_tensorboard(names):
     assert "phase" not in log.Tags()["scalars"]
 
 
+def check_mlflow(names):
+    client = names["mlflow"].tracking.MlflowClient()
+    run = names["mlflow"].last_active_run()
+    for key in ("lr", "loss_warm_up"):
+        shown = {m.step: m.value for m in client.get_metric_history(run.info.run_id, key)}
+        history = {row["epoch"]: row[key] for row in names["clf"].history_}
+        assert shown == {epoch: value for epoch, value in history.items() if value is not None}
+    assert run.data.params["random_state"] == "0"
+    assert {"params.pth", "history.json"} < {
+        file.path for file in client.list_artifacts(run.info.run_id)
+    }
+
+
 CHECKS = {
     "Tables: pandas, polars, Arrow": (check_tables, ["pandas", "polars", "pyarrow"]),
     "``set_output`` of scikit-learn": (check_set_output, ["pandas"]),
     "Hugging Face datasets": (check_datasets, ["datasets", "pandas"]),
     "Model hubs": (check_hub, []),
     "TensorBoard": (check_tensorboard, ["tensorboard"]),
+    "MLflow": (check_mlflow, ["mlflow"]),
 }
 
 
