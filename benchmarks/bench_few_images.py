@@ -1,7 +1,7 @@
 """How many images Co-Reg needs: the table of few images in docs/command_line.rst.
 
-Fashion-MNIST, three seeds; each seed has its own training images, of which the fewer are part of the
-more. Co-Reg has the settings of ``sklearn-npll fit``, on images and on the annotator's embeddings. New
+Fashion-MNIST, three seeds; each seed has its own training images, the fewer a part of the more.
+Co-Reg has the settings of ``sklearn-npll fit``, on images and on the annotator's embeddings. New
 images are the 5,000 of the test split.
 
     python benchmarks/bench_few_images.py

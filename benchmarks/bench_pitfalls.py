@@ -129,7 +129,8 @@ def summarise(runs):
         for key, value in rows[0].items():
             if isinstance(value, float):
                 values = [float(other[key]) for other in rows]
-                row[key] = {"mean": np.mean(values), "std": np.std(values), "seeds": values}
+                std = np.std(values, ddof=1) if len(values) > 1 else None
+                row[key] = {"mean": np.mean(values), "std": std, "seeds": values}
         yield row
 
 
