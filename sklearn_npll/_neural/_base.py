@@ -101,7 +101,7 @@ class NeuralClassifier(
     init: object = None
     max_epochs: int = 50
     batch_size: object = "auto"
-    lr: float = 0.01
+    lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
     image_size: object = None

@@ -26,8 +26,9 @@ module : str, nn.Module or callable, default="auto"
         Epochs, a warm-up included.
     batch_size : int or "auto", default="auto"
         Rows in a gradient step. "auto" is a sixteenth of the rows, from 8 to 256.
-    lr : float, default=0.01
-        Learning rate of the first epoch; it falls along a cosine to a thousandth.
+    lr : float, default=0.05
+        Learning rate of the first epoch; it falls along a cosine to a thousandth. Papers take 0.01
+        or so over hundreds of epochs, which in the default 50 leaves networks half trained.
     momentum : float, default=0.9
         Momentum of the stochastic gradient descent.
     weight_decay : float, default=5e-4
