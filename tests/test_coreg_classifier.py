@@ -188,6 +188,13 @@ def test_features_far_from_zero_are_standardised():
     assert shape == (2,)
 
 
+def test_features_of_any_scale_are_standardised():
+    small = np.random.default_rng(0).normal(size=(100, 2)) * [1e-9, 1] + [0, 0.1]
+    small = np.c_[small, np.full(100, 0.1)].astype(np.float32)
+    _, scale, _ = input_statistics(small)
+    assert_allclose(scale, [*small[:, :2].std(axis=0, dtype=float), 1], rtol=1e-6)
+
+
 def test_image_statistics_are_of_the_channels():
     mean, scale, shape = input_statistics(COLOUR)
     channels = COLOUR.astype(float) / 255

@@ -95,6 +95,13 @@ def test_early_stopping(score, key):
     assert scores[-1] <= max(scores)
 
 
+def test_early_stopping_from_a_warm_start_on():
+    clf = classifier(warm_start=True, max_epochs=4).fit(X, Y)
+    clf.set_params(max_epochs=8, early_stopping="accuracy", patience=3)
+    clf.fit(X, Y, eval_set=(X, T))
+    assert [row.get("eval_accuracy") is None for row in clf.history_] == [True] * 4 + [False] * 4
+
+
 def test_eval_set():
     clf = classifier().fit(X, NAMES[T], eval_set=(X[:30], NAMES[T[:30]]))
     ensemble, single = clf.predict(X[:30]), clf.set_params(deploy="single").predict(X[:30])

@@ -83,6 +83,8 @@ def test_evidence_of_an_annotator_without_an_opinion_or_quite_sure():
     close(evidence, torch.tensor([[1.0, 1.0], [1.0, 1e-6]]))
     proba = torch.tensor([[0.3, 0.7], [0.0, 1.0]])
     close(weigh_by_evidence(proba, evidence), proba)
+    mean, prior = torch.tensor([0.8, 0.2]), torch.tensor([0.5, 0.5])
+    close(annotator_evidence(torch.zeros(1, 2), mean, prior, 1), torch.ones(1, 2))
     nothing = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     close(weigh_by_evidence(1 - nothing, nothing), 1 - nothing)
 

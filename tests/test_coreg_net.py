@@ -195,6 +195,7 @@ def test_one_epoch_is_one_pass_over_the_partial_split(monkeypatch):
     ("n_partial", "sampling", "sizes"),
     [
         (40, "once", [7, 7, 6]),  # 20 others in three steps
+        (57, "once", [1, 1, 1, 0]),  # each once, where there are fewer than steps
         (20, "once", [10, 10]),  # no more than the ten of the first partial batch
         (40, "equal", [10, 10, 10]),  # even chunks of at most 14
     ],

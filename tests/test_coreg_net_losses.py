@@ -4,11 +4,13 @@ import copy
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from coreg_epochs import close, column, fix_clean, make_data, make_net, run, spy
 from torch import nn
 
+from sklearn_npll import CoRegClassifier
 from sklearn_npll.coreg import _net
 from sklearn_npll.coreg._division import Division
 from sklearn_npll.coreg._net import CoRegNet
@@ -151,6 +153,16 @@ def test_prototypes_on_the_strong_view(monkeypatch):
     close(calls[0][1], given.target)
     assert calls[0][0].shape == (4, 8)
     assert calls[0][2] == 2
+
+
+def test_no_weight_is_no_contrastive_loss():
+    params = {"max_epochs": 2, "warm_up": 1, "contrastive_start": 0, "random_state": 0}
+    y = np.arange(40) % 2
+    off = CoRegClassifier(**params, contrastive="none").fit(np.eye(40), y)
+    weightless = CoRegClassifier(**params, contrastive="supcon", contrastive_weight=0)
+    weightless.fit(np.eye(40), y)
+    rows = [clf.history_[-1]["gradient_samples"] for clf in (off, weightless)]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize("mode", ["noise_tolerant", "supcon", "moco"])

@@ -9,7 +9,7 @@ import torch
 from coreg_epochs import close
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
-from sklearn.datasets import make_blobs
+from sklearn.datasets import load_digits, make_blobs
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import Callback
@@ -128,6 +128,7 @@ def test_regulariser_is_of_the_mixed_partial_rows(monkeypatch):
     terms = spy(monkeypatch, _net, "elr_regulariser")
     descents = spy(monkeypatch, CoRegNet, "descend")
     params = {"elr_weight": 2.0, "max_epochs": 2, "n_mixed_views": 1, "prototype_weight": 0.0}
+    params["unlabelled_sampling"] = "equal"  # some in every step
     losses = spy(monkeypatch, CoRegNet, "_self_training_loss")
     classifier(**params).fit(X, Y)
     assert len(terms) == len(mixes) == len(losses) > 1
@@ -147,6 +148,7 @@ def test_weights_are_mixed_as_the_targets_are(monkeypatch):
     mixes = spy(monkeypatch, _net, "mix_up")
     errors = spy(monkeypatch, _net, "squared_error")
     params = {"pseudo_label_threshold": 0.45, "disagreement_weight": 0.8, "prototype_weight": 0.0}
+    params["unlabelled_sampling"] = "equal"  # some in every step
     classifier(max_epochs=3, **params).fit(X, Y)
     seen = set()
     for ((_, table, _), (_, other, share)), ((_, _, _, weight), _) in zip(
@@ -215,10 +217,15 @@ def test_doubly_robust_loss(monkeypatch):
     assert_array_equal(clf.transduction_[KNOWN], T[KNOWN])
 
 
-def test_doubly_robust_with_a_single_known_row():
-    known = np.arange(60) == 1
-    clf = classifier(doubly_robust=True).fit(PartialLabels(X, np.arange(3), Y, known=known))
-    assert np.isfinite(clf.predict_proba(X)).all()
+@pytest.mark.parametrize("n_known", [1, 2])
+@pytest.mark.parametrize("co_labelling", ["peer", "average"])
+def test_doubly_robust_with_hardly_any_known_rows(n_known, co_labelling):
+    data, truth = load_digits(return_X_y=True)
+    labels = PartialLabels(data[:600], np.arange(10), np.eye(10)[truth[:600]])
+    labels = labels.with_known(np.where(np.arange(600) < n_known, truth[:600], -1))
+    options = {"doubly_robust": True, "n_weak_views": 1, "co_labelling": co_labelling}
+    clf = classifier(**options, max_epochs=15, warm_up=3, batch_size=32).fit(labels)
+    assert clf.score(data[600:], truth[600:]) > 0.8
 
 
 def test_prototypes_speak_from_their_start_on(monkeypatch):

@@ -395,7 +395,9 @@ class NeuralClassifier(
         if self.early_stopping is None:
             return False
         name = "eval_accuracy" if self.early_stopping == "accuracy" else self.early_stopping
-        scores = [row[name] for row in history if row["phase"] != "warm_up"]
+        # a fit before a warm start may have recorded none
+        rows = [row for row in history if row["phase"] != "warm_up"]
+        scores = [row[name] for row in rows if row.get(name) is not None]
         return len(scores) > self.patience and int(np.argmax(scores)) < len(scores) - self.patience
 
     def _checkpoint_key(self, data_key, prior, eval_key, seed, previous):

@@ -111,6 +111,6 @@ def input_statistics(data):
         axes, shape, unit = (0, 1, 2), (channels, height, width), 255.0
     # in float64, as a float32 sum over many pixels stops growing
     mean, scale = (f(data, axis=axes, dtype=np.float64) / unit for f in (np.mean, np.std))
-    scale = np.where(scale > 1e-8, scale, 1.0)
+    scale = np.where(scale > 1e-12 * np.abs(mean), scale, 1.0)  # less is rounding
     form = (-1, *[1] * (len(shape) - 1))
     return *(torch.from_numpy(v.reshape(form)).float() for v in (mean, scale)), tuple(shape)

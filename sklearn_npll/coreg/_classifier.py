@@ -466,6 +466,8 @@ array-like of shape (n_classes,) or None, default="auto"
         fifths = 1 if training.scores is None else 2
         warm_up = -(-fifths * self.max_epochs // 5) if self.warm_up == "auto" else self.warm_up
         resolved = {name: self._resolved(name) for name in VARIANTS[self.variant]}
+        if self.contrastive_weight == 0:
+            resolved["contrastive"] = "none"
         return {**super()._settings(training), **resolved, "warm_up": warm_up}
 
     def _resolved(self, name):

@@ -128,12 +128,14 @@ def annotator_evidence(scores, mean_scores, prior, weight):
     Returns
     -------
     Tensor of shape (n, C)
-        Rows with a largest factor of 1, and none below ``1e-6 ** weight`` of it.
+        Rows with a largest factor of 1, and none below ``1e-6 ** weight`` of it; ones where the
+        annotator prefers no class.
     """
+    silent = ~scores.any(1, keepdim=True)
     scores = scores.clamp(min=1e-6)
     if torch.is_tensor(prior):
         scores = align_distribution(scores, mean_scores, prior).clamp(min=1e-6)
-    return (scores / scores.amax(1, keepdim=True)) ** weight
+    return torch.where(silent, 1.0, (scores / scores.amax(1, keepdim=True)) ** weight)
 
 
 def weigh_by_evidence(proba, evidence):

@@ -125,13 +125,13 @@ class CoRegNet(DividingNet):
             partial[torch.randperm(len(partial), device=partial.device)], self.batch_size
         )
         unlabelled = (~in_partial).nonzero()[:, 0]
-        if method.use_unlabelled and len(unlabelled):
-            size = len(chunks[0])
-            if method.unlabelled_sampling == "once":
-                size = min(size, -(-len(unlabelled) // len(chunks)))
-            batches = endless_batches(unlabelled, size)
-        else:
+        if not (method.use_unlabelled and len(unlabelled)):
             batches = itertools.repeat(unlabelled[:0])
+        elif method.unlabelled_sampling == "once":
+            order = unlabelled[torch.randperm(len(unlabelled), device=unlabelled.device)]
+            batches = [rows[: len(chunks[0])] for rows in order.tensor_split(len(chunks))]
+        else:
+            batches = endless_batches(unlabelled, len(chunks[0]))
         if method.doubly_robust:
             known = endless_batches(data.known.nonzero()[:, 0], len(chunks[0]))
         else:
@@ -188,7 +188,11 @@ class CoRegNet(DividingNet):
 
     def _doubly_robust_term(self, k, data, division, rows, embedding):
         """Correct the loss of the pseudo-labels by the known rows (n,), more and more."""
+        teacher = self.networks_[self._teacher(k)]
+        training = teacher.training
+        teacher.eval()  # a few rows are no statistics for batch normalisation
         pseudo_label, _ = self._targets(k, data, division, rows, len(rows), False)
+        teacher.train(training)
         label = data.candidates[rows].float()
         correction = doubly_robust_correction(self.classify(k, embedding), label, pseudo_label)
         return (self.epoch_ + 1) / self.max_epochs * correction
