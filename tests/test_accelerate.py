@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,15 +34,16 @@ def run_two_processes(folder, environ, seconds=600):
         port = free.getsockname()[1]
     environ = {**environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     logs = [folder / f"{rank}.log" for rank in (0, 1)]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(FOLDER / "two_processes.py"), str(folder)],
-            env={**environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=log.open("w"),
-            stderr=subprocess.STDOUT,
-        )
-        for rank, log in enumerate(logs)
-    ]
+    with ExitStack() as files:  # each process has its own copy of its file
+        workers = [
+            subprocess.Popen(
+                [sys.executable, str(FOLDER / "two_processes.py"), str(folder)],
+                env={**environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+                stdout=files.enter_context(log.open("w")),
+                stderr=subprocess.STDOUT,
+            )
+            for rank, log in enumerate(logs)
+        ]
     deadline = time.monotonic() + seconds
     try:
         while any(worker.poll() is None for worker in workers):
