@@ -60,7 +60,7 @@ print(labels.summary(y))
 # The schedule is short: the paper trains 100 epochs on 60,000 images. Smaller batches, a higher
 # learning rate and a smaller cutout suit it; benchmarks/bench_fashion.py shows what each of them
 # does.
-schedule = {"batch_size": 64, "lr": 0.05, "cutout": 8, "random_state": seed, "verbose": 1}
+schedule = {"batch_size": 64, "cutout": 8, "random_state": seed, "verbose": 1}
 learner = CoRegClassifier(max_epochs=52, **schedule)
 start = time.perf_counter()
 learner.fit(labels)
