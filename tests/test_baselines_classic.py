@@ -1,6 +1,7 @@
 """The classic partial-label learners: their rules by hand, and as estimators."""
 
 import pickle
+import warnings
 from itertools import combinations
 
 import numpy as np
@@ -10,8 +11,8 @@ from scipy import sparse as sp
 from scipy.io import loadmat
 from scipy.optimize import approx_fprime
 from sklearn.base import clone
-from sklearn.datasets import load_iris, make_blobs
-from sklearn.exceptions import NotFittedError
+from sklearn.datasets import load_digits, load_iris, make_blobs
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -60,6 +61,7 @@ def candidates(*rows):
     return np.array(rows, dtype=bool)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of five steps
 @parametrize_with_checks(ESTIMATORS)
 def test_common_checks(estimator, check):
     check(estimator)
@@ -346,6 +348,7 @@ def test_duplicates_and_constant_features(estimator):
 
 
 @each_estimator
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of plain features
 def test_standardize(estimator):
     scaled = X * [1, 10, 100, 1, 1, 1, 1, 1] + 5
     proba = clone(estimator).fit(X, Y).predict_proba(X)
@@ -381,6 +384,51 @@ def test_ipal_where_nothing_explains():
     assert_allclose(clf.predict_proba([[-1.0, 0]]), [[2 / 3, 1 / 3]])
 
 
+@pytest.mark.parametrize("estimator", [CLPLClassifier(), SUREClassifier()])
+def test_warns_where_the_limit_comes_first(estimator):
+    estimator = clone(estimator).set_params(max_iter=2)
+    with pytest.warns(
+        ConvergenceWarning, match="max_iter=2 before it met tol=.*raise max_iter"
+    ) as w:
+        estimator.fit(X, Y)
+    assert w[0].filename == __file__
+    assert estimator.n_iter_ == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator.set_params(tol=100.0).fit(X, Y)
+
+
+@each_estimator
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_defaults_reach_their_tolerance(estimator, share):
+    for data, y in (load_iris(return_X_y=True), load_digits(return_X_y=True)):
+        sets = np.random.default_rng(0).random((len(y), y.max() + 1)) < share
+        sets[np.arange(len(y)), y] = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            clone(estimator).fit(data, sets)
+
+
+@pytest.mark.parametrize("estimator", [IPALClassifier(), PLSVMClassifier(random_state=0)])
+def test_a_fixed_number_of_steps_is_no_failure(estimator):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert clone(estimator).set_params(max_iter=1).fit(X, Y).n_iter_ == 1
+
+
+def test_clpl_comes_as_near_as_tol_asks():
+    sizes = []
+    for tol in (1e-3, 1e-5):
+        clf = CLPLClassifier(tol=tol, standardize=False).fit(X, Y)
+        coef = np.column_stack([clf.coef_, clf.intercept_]).ravel()
+        labelled = ~Y.all(axis=1)
+        gradient = clpl_objective(coef, X[labelled], Y[labelled] == 1, 0.1)[1]
+        sizes.append(np.abs(gradient).max())
+        assert sizes[-1] <= tol
+    assert sizes[0] > 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of one step
 def test_sure_solves_the_regression():
     clf = SUREClassifier(max_iter=1, gamma=0.1, standardize=False).fit(X, Y)
     kernel = np.exp(-0.1 * ((X[:, None] - X) ** 2).sum(axis=2))

@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn_npll import PartialLabels
 from sklearn_npll._neural import _base
 from sklearn_npll._neural._checkpoint import save_checkpoint
+from sklearn_npll._neural._contrastive import ContrastiveNet
 from sklearn_npll.baselines import (
     ABSClassifier,
     ALIMClassifier,
@@ -159,7 +160,7 @@ def test_images(rival):
 @rivals
 def test_labels_of_unlabelled_rows_are_predictions(rival, digits):
     labels, y, _, _ = digits
-    candidates = labels.toarray()
+    candidates = labels.toarray().copy()  # digits is everybody's
     candidates[::3] = True
     rival = clone(rival).fit(PartialLabels.from_candidates(candidates, labels.data))
     unlabelled = rival.transduction_[::3]
@@ -185,6 +186,55 @@ def test_early_stopping_waits_for_the_end_of_the_warm_up(digits):
     clf.set_params(early_stopping="covering_rate").fit(digits[0])
     assert clf.n_iter_ > 8
     assert [row["phase"] for row in clf.history_[6:10]] == ["warm_up"] * 2 + ["training"] * 2
+
+
+def test_single_labels_are_drawn_alike_in_every_fit(digits):
+    labels = digits[0]
+    for random_state in (None, np.random.RandomState(0)):
+        clf = CEClassifier(**{**SHORT, "random_state": random_state, "max_epochs": 1})
+        clf.set_params(warm_start=True).fit(labels)
+        first = clf.training_state_["data"]
+        assert clf.set_params(max_epochs=2).fit(labels).training_state_["data"] == first
+    seeds = [CEClassifier(random_state=seed)._check_problem(labels, None) for seed in (0, 1)]
+    assert (seeds[0].candidates != seeds[1].candidates).any()
+
+
+def test_keys_are_made_only_where_they_are_read(digits, monkeypatch):
+    def refuse(self, k, inputs):
+        raise AssertionError("keys are made")
+
+    monkeypatch.setattr(ContrastiveNet, "encode_keys", refuse)
+    labels = digits[0][:100]
+    options = {**SHORT, "max_epochs": 2, "warm_start": True}
+    for clf in (
+        ALIMClassifier(confidence="prediction", **options),
+        ALIMClassifier(contrastive_weight=0, **options),
+        PiCOClassifier(contrastive_weight=0, **options),
+    ):
+        assert clf.fit(labels).training_state_["method"]["keys"] == [None]
+        clf.set_params(max_epochs=3).fit(labels)
+    for clf in (
+        ALIMClassifier(**options),
+        PiCOClassifier(**options),
+        PiCOPlusClassifier(contrastive_weight=0, **options),
+    ):
+        with pytest.raises(AssertionError, match="keys are made"):
+            clf.fit(labels)
+
+
+def test_fredis_adds_no_class_if_told_so(digits):
+    labels = digits[0]
+    clf = FREDISClassifier(**SHORT, warm_up=1, theta=0.9, max_added=0.0).fit(labels)
+    assert (clf.label_distributions_[~labels.toarray()] == 0).all()
+    clf = FREDISClassifier(**SHORT, warm_up=1, theta=0.9, max_added=1e-9).fit(labels)
+    assert (clf.label_distributions_[~labels.toarray()] > 0).any()
+
+
+def test_the_first_epoch_of_pico_plus_always_waits(digits):
+    clf = PiCOPlusClassifier(**{**SHORT, "max_epochs": 3}, warm_up=0).fit(digits[0])
+    samples = [row["gradient_samples"] for row in clf.history_]
+    assert samples == [600, 1200, 1200]
+    assert clf.gradient_samples_per_epoch(600) == 1000
 
 
 def test_one_labelled_row_is_enough():
@@ -218,6 +268,9 @@ def test_distillation_learns_from_scores(digits):
         DistillationClassifier(**SHORT).fit(labels)
     all_classes = PartialLabels.from_scores(scores, "topk", 10, data=labels.data)
     assert DistillationClassifier(**SHORT).fit(all_classes).score(X_test, y_test) > 0.85
+    for score in ("covering_rate", "approximated_accuracy"):
+        with pytest.raises(ValueError, match=f"early_stopping='{score}'.*all classes are cand"):
+            DistillationClassifier(**SHORT, early_stopping=score).fit(all_classes)
     assert CEClassifier(**SHORT).fit(all_classes).score(X_test, y_test) > 0.85
     negative = PartialLabels(labels.data, labels.classes, labels.toarray(), scores=-scores)
     with pytest.raises(ValueError, match="negative or all zero"):

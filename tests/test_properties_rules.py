@@ -178,6 +178,7 @@ def test_changed_candidates_keep_the_favourite_and_unlabelled_rows(batch):
     assert purified[rows, p.masked_fill(~s, -1).argmax(1)].all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of five steps
 @given(
     votes=hnp.arrays(np.int64, st.tuples(sizes(12, 2), sizes(4)), elements=st.integers(-1, 3)),
     data=st.data(),

@@ -1,13 +1,17 @@
 """The label model against hand-computed moments and planted confusion matrices."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import check_grad
+from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_npll._evidence import majority_vote
 from sklearn_npll._vote_models import (
     _indicator,
+    dawid_skene,
     dawid_skene_posterior,
     label_model,
     moment_error,
@@ -136,5 +140,30 @@ def test_label_model_at_its_limits():
 
 def test_label_model_stops_when_told():
     votes = draw_votes(0.5 * np.eye(3) + np.full((4, 3, 3), 1 / 6), np.ones(3) / 3, 500)[0]
-    assert label_model(votes, 3, max_iter=2)[2] == 2
+    with pytest.warns(ConvergenceWarning, match="max_iter=2 .*of LabelModelClassifier"):
+        assert label_model(votes, 3, max_iter=2)[2] == 2
     assert label_model(votes, 3, tol=0.1)[2] < label_model(votes, 3, tol=1e-12)[2]
+
+
+def test_label_model_of_many_classes_does_not_stop_at_small_gradients():
+    n_classes = 60
+    confusion = 0.5 * np.eye(n_classes) + 0.5 / n_classes
+    votes = draw_votes(np.tile(confusion, (4, 1, 1)), np.ones(n_classes) / n_classes, 2000)[0]
+    moments = pair_moments(_indicator(votes, n_classes), 4)
+    errors = []
+    for tol in (1e-2, 1e-5):
+        found, prior, _ = label_model(votes, n_classes, tol=tol)
+        errors.append(moment_error(found.transpose(0, 2, 1), prior, *moments)[0])
+    assert errors[1] < 0.95 * errors[0]
+
+
+@pytest.mark.parametrize("n_classes, n_prompts, n", [(2, 5, 500), (5, 8, 300), (10, 7, 2000)])
+@pytest.mark.parametrize("estimate", [dawid_skene, label_model])
+def test_defaults_reach_their_tolerance(estimate, n_classes, n_prompts, n):
+    rng = np.random.default_rng(0)
+    shared = 3 * rng.normal(size=(n, n_classes))  # the prompts err together
+    shared[np.arange(n), rng.integers(n_classes, size=n)] += 4
+    votes = (shared + rng.normal(size=(n_prompts, n, n_classes))).argmax(axis=2).T
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        assert 1 < estimate(votes, n_classes)[2] < 400

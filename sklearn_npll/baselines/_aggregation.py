@@ -274,7 +274,8 @@ class DawidSkeneClassifier(_ConfusionClassifier):
     max_iter : int, default=100
         Most steps of expectation maximisation.
     tol : float, default=1e-5
-        Gain in the mean log-likelihood of a sample's votes at which to stop.
+        Gain in the mean log-likelihood of a sample's votes at which to stop. A `ConvergenceWarning`
+        tells if `max_iter` came first.
 
     Attributes
     ----------
@@ -353,10 +354,11 @@ class LabelModelClassifier(_ConfusionClassifier):
 
     Parameters
     ----------
-    max_iter : int, default=200
+    max_iter : int, default=500
         Most steps of the minimisation.
-    tol : float, default=1e-9
-        Relative fall in the squared error at which to stop.
+    tol : float, default=1e-5
+        Relative fall in the squared error at which to stop. A `ConvergenceWarning` tells if
+        `max_iter` came first.
     class_prior : mapping or array-like of shape (n_classes,), default=None
         Shares of the classes in the data, if they are known, by the names of the classes or in the
         order of `classes_`; by default those in the votes. Pairs of votes cannot tell them, and the
@@ -429,9 +431,9 @@ class LabelModelClassifier(_ConfusionClassifier):
 
     def __init__(
         self,
-        max_iter: int = 200,
+        max_iter: int = 500,
         *,
-        tol: float = 1e-9,
+        tol: float = 1e-5,
         class_prior: Mapping[Any, float] | ArrayLike | None = None,
     ) -> None:
         self.max_iter = max_iter

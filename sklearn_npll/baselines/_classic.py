@@ -1,10 +1,12 @@
 """What the classic partial-label learners, which have no networks, share."""
 
+import warnings
 from numbers import Integral
 
 import numpy as np
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
@@ -113,6 +115,15 @@ class ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Base
             data = self._scaler.transform(data)
             check_magnitude(data, LARGEST_FEATURE, "standardised X")
         return data
+
+    def _warn_of_limit(self):
+        """Warn that `max_iter` ended the training, not `tol`."""
+        warnings.warn(
+            f"{type(self).__name__} stopped at max_iter={self.max_iter} before it met "
+            f"tol={self.tol}; raise max_iter or tol",
+            ConvergenceWarning,
+            stacklevel=5,  # the caller of fit
+        )
 
     def _tag_values(self):
         return {"input_tags.allow_nan": False}

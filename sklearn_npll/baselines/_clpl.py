@@ -58,7 +58,7 @@ class CLPLClassifier(LinearClassifier):
         Most iterations of L-BFGS.
     tol : float, default=1e-5
         Largest component of the gradient, of the objective divided by C and the number of labelled
-        rows, at which to stop.
+        rows, at which to stop. A `ConvergenceWarning` tells if `max_iter` came first.
     standardize : bool, default=True
         Whether features are scaled to mean 0 and variance 1, by the rows of `fit`.
 
@@ -131,8 +131,15 @@ class CLPLClassifier(LinearClassifier):
             args=(data, candidates, self.C),
             method="L-BFGS-B",
             jac=True,
-            options={"maxiter": self.max_iter, "gtol": self.tol},
+            options={
+                "maxiter": self.max_iter,
+                "maxfun": np.inf,
+                "gtol": self.tol,
+                "ftol": 64 * np.finfo(float).eps,
+            },
         )
+        if result.status == 1:  # the limit
+            self._warn_of_limit()
         coef = result.x.reshape(n_classes, -1)
         self.coef_, self.intercept_ = coef[:, :-1], coef[:, -1]
         self.n_iter_ = result.nit

@@ -139,7 +139,7 @@ class IPALClassifier(NeighborsClassifier):
         Share of a label distribution that comes from the neighbours; the rest stays uniform over
         the candidates.
     max_iter : int, default=100
-        Most steps in which labels spread.
+        Steps in which labels spread, a fixed number as in the paper; fewer if they settle before.
     class_mass : bool, default=True
         Whether the classes are scaled to the mass they have when every candidate is equally likely,
         before each training sample takes its most probable class.

@@ -148,13 +148,20 @@ class NoiseRateMixin:
 class ContrastiveRuleNet(RuleNet, ContrastiveNet):
     """A `RuleNet` with prototypes, a key encoder and a queue."""
 
+    @property
+    def needs_keys(self):
+        """Whether the loss has a contrastive term; if not, no keys are made."""
+        return self.method.contrastive_weight > 0
+
     def begin_epoch(self, data):
         """Make prototypes, key encoder and queue when they are first needed."""
         super().begin_epoch(data)
         self.prepare_prototypes(data)
-        self.prepare_keys(0, data)
+        if self.needs_keys:
+            self.prepare_keys(0, data)
 
     def after_step(self, data, rows):
         """Move the key encoder."""
         super().after_step(data, rows)
-        self.update_key_encoder(0)
+        if self.needs_keys:
+            self.update_key_encoder(0)

@@ -16,7 +16,7 @@ from ..coreg._losses import soft_cross_entropy
 from ..coreg._net import CoRegNet
 from ..coreg._options import OPTIONS_OFF
 from ._aggregation import best_labels
-from ._net import NoiseRateMixin, RuleNet
+from ._net import LABEL_FREE_SCORES, NoiseRateMixin, RuleNet
 from ._rules import (
     elr_loss,
     elr_target,
@@ -32,7 +32,9 @@ class SingleLabelMixin:
 
     def _check_problem(self, X, y):
         problem = check_problem(X, y, full=True)
-        best = best_labels(problem.labels(None, coded=True), self.random_state)
+        # a later fit, or another process, must draw the same labels
+        seed = self.random_state if isinstance(self.random_state, Integral) else 0
+        best = best_labels(problem.labels(None, coded=True), seed)
         problem.candidates = np.ones_like(problem.candidates)
         # their label is trained on like any other; in a new array, as the old one is the caller's
         problem.known = np.zeros_like(problem.known)
@@ -403,6 +405,11 @@ class DistillationClassifier(NeuralClassifier):
 
     def _make_training(self, problem, views, device):
         training = super()._make_training(problem, views, device)
+        if self.early_stopping in LABEL_FREE_SCORES and training.candidates.all():
+            raise ValueError(
+                f"early_stopping={self.early_stopping!r} compares predictions with candidates, but "
+                "in every row all classes are candidates; use 'accuracy' with an eval_set, or None"
+            )
         if problem.scores is None:
             raise ValueError(
                 "DistillationClassifier learns from the annotator's probabilities, but there are no"

@@ -122,10 +122,10 @@ class FREDISNet(RuleNet):
         turn = max(1, round(method.update_every * self.max_epochs))
         if self.warming_up or (self.epoch_ - method.warm_up) % turn:
             return
+        max_added = max(1, round(method.max_added * len(data))) if method.max_added else 0
         memory["candidates"] = fredis_refine(
-            memory["proba"], memory["candidates"], memory["theta"], memory["delta"],
-            max(1, round(method.max_added * len(data))),
-        )  # fmt: skip
+            memory["proba"], memory["candidates"], memory["theta"], memory["delta"], max_added
+        )
         memory["confidence"] = rescale_candidates(memory["confidence"], memory["candidates"])
         memory["theta"] = min(memory["theta"] + method.step, 0.9)
         memory["delta"] = max(memory["delta"] - method.step, 0.1)
@@ -170,8 +170,9 @@ class FREDISClassifier(NeuralClassifier):
     step : float, default=0.1
         What theta gains (up to 0.9) and delta loses (down to 0.1) at each change.
     max_added : float, default=0.02
-        Largest number of classes that join at a change, as a share of the samples; the paper adds
-        up to 500 to 50,000 samples.
+        Largest number of classes that join at a change, as a share of the samples, and half the
+        largest number that leaves; 0 keeps the candidates. The paper adds up to 500 to 50,000
+        samples.
     smoothing : float, default=0.9
         Share of the old confidence in the moving average.
     consistency_weight, complement_weight : float, default=1.0

@@ -73,7 +73,7 @@ class PLSVMClassifier(LinearClassifier):
     alpha : float, default=0.01
         Strength of the penalty, half the squared norm of coefficients and intercepts.
     max_iter : int, default=100
-        Passes over the labelled rows.
+        Passes over the labelled rows, a fixed number: no criterion ends them.
     batch_size : int, default=32
         Rows of a step.
     standardize : bool, default=True

@@ -29,25 +29,20 @@ from ._rules import (
 
 
 class PiCONet(ContrastiveRuleNet):
-    """Trains with prototype-made pseudo-labels and a supervised contrastive loss.
-
-    The parts of a batch are kept in `batch_`: logits, projection (with gradients), keys and the
-    predicted candidate of each row.
-    """
+    """Trains with prototype-made pseudo-labels and a supervised contrastive loss."""
 
     def start(self, data):
         """Begin with equal confidence in each candidate."""
         return {"confidence": uniform_confidence(data.candidates)}
 
     def encode(self, data, rows):
-        """Pass two strong views of a batch through the network and the key encoder."""
+        """Pass a strong view of a batch through the network."""
         inputs = data.views.strong(rows)
         embedding = self.embed(0, inputs)
         logits = self.classify(0, embedding)
         query = self.project(self.networks_[0], embedding)
-        key = self.encode_keys(0, data.views.strong(rows))
         proba = rescale_candidates(logits.detach().softmax(1), data.candidates[rows])
-        return inputs, logits, query, key, proba.argmax(1)
+        return inputs, logits, query, proba.argmax(1)
 
     def similarity(self, query):
         """Return the similarity (n, C) of projections to the prototypes."""
@@ -82,21 +77,28 @@ class PiCONet(ContrastiveRuleNet):
         self.queues_[0].push(key, label, reliable)
         return entries, contrastive_group(*described)
 
+    def contrastive_term(self, data, rows, query, label, mode):
+        """Return the weighted contrastive loss of a batch in which every row counts."""
+        if not self.needs_keys:
+            return 0.0
+        key = self.encode_keys(0, data.views.strong(rows))
+        own = torch.arange(len(rows), device=label.device)
+        everywhere = torch.ones_like(label, dtype=torch.bool)
+        found = self.entries(key, label, everywhere)
+        return self.method.contrastive_weight * self.contrast(
+            query, own, label, everywhere, *found, mode
+        )
+
     def batch_loss(self, data, rows):
         """Return the loss of a batch."""
-        method, candidates = self.method, data.candidates[rows]
-        _, logits, query, key, label = self.encode(data, rows)
+        candidates = data.candidates[rows]
+        _, logits, query, label = self.encode(data, rows)
         if not self.warming_up:
             self.update_confidence(rows, self.pseudo_label(query, candidates))
         self.update_prototypes(query, label)
         loss = weighted_cross_entropy(logits, self.memory_["confidence"][rows], candidates)
-        own = torch.arange(len(rows), device=label.device)
-        everywhere = torch.ones_like(label, dtype=torch.bool)
         mode = "moco" if self.warming_up else "supcon"
-        found = self.entries(key, label, everywhere)
-        return loss + method.contrastive_weight * self.contrast(
-            query, own, label, everywhere, *found, mode
-        )
+        return loss + self.contrastive_term(data, rows, query, label, mode)
 
     def label_distributions(self, proba, data):
         """Return the confidences after the last epoch, and predictions of rows without a label."""
@@ -174,6 +176,8 @@ class PiCOClassifier(NeuralClassifier):
 class PiCOPlusNet(NoiseRateMixin, PiCONet):
     """PiCO that trusts the rows near their prototype, and guesses the labels of the others."""
 
+    needs_keys = True  # the losses of the other rows have a weight of their own
+
     def start(self, data):
         """Begin with trust in every row."""
         n = len(data)
@@ -197,7 +201,8 @@ class PiCOPlusNet(NoiseRateMixin, PiCONet):
     def batch_loss(self, data, rows):
         """Return the loss of a batch."""
         memory, method, candidates = self.memory_, self.method, data.candidates[rows]
-        inputs, logits, query, key, label = self.encode(data, rows)
+        inputs, logits, query, label = self.encode(data, rows)
+        key = self.encode_keys(0, data.views.strong(rows))
         self.remember(data, rows, logits.detach().softmax(1))
 
         similarity = self.similarity(query)
@@ -314,11 +319,17 @@ class PiCOPlusClassifier(PiCOClassifier):
         -------
         int
         """
-        return round(n_samples * (2 - min(self.warm_up, self.max_epochs) / self.max_epochs))
+        waiting = min(max(1, self.warm_up), self.max_epochs)  # the first epoch always waits
+        return round(n_samples * (2 - waiting / self.max_epochs))
 
 
 class ALIMNet(NoiseRateMixin, PiCONet):
     """PiCO whose pseudo-labels may leave the candidates, with a weight that adapts to the noise."""
+
+    @property
+    def needs_keys(self):
+        """Whether the loss has a contrastive term; if not, no keys are made."""
+        return self.method.confidence == "prototype" and super().needs_keys
 
     def start(self, data):
         """Begin without trust in the classes that are no candidates."""
@@ -340,17 +351,11 @@ class ALIMNet(NoiseRateMixin, PiCONet):
         loss = 0.0
         if method.confidence == "prototype":
             query = self.project(self.networks_[0], embedding)
-            key = self.encode_keys(0, data.views.strong(rows))
             label = rescale_candidates(logits.detach().softmax(1), candidates).argmax(1)
             proba = (self.similarity(query) / method.prototype_temperature).softmax(1)
             self.update_prototypes(query, label)
-            own = torch.arange(len(rows), device=label.device)
-            everywhere = torch.ones_like(label, dtype=torch.bool)
             mode = "moco" if self.epoch_ == 0 else "supcon"
-            found = self.entries(key, label, everywhere)
-            loss = method.contrastive_weight * self.contrast(
-                query, own, label, everywhere, *found, mode
-            )
+            loss = self.contrastive_term(data, rows, query, label, mode)
         else:
             proba = logits.detach().softmax(1)
         self.remember(data, rows, proba)

@@ -55,7 +55,8 @@ class SUREClassifier(ClassicPartialLabelClassifier):
     max_iter : int, default=100
         Most turns.
     tol : float, default=1e-3
-        Largest change of a probability at which to stop.
+        Largest change of a probability at which to stop. A `ConvergenceWarning` tells if `max_iter`
+        came first.
     standardize : bool, default=True
         Whether features are scaled to mean 0 and variance 1, by the rows of `fit`.
 
@@ -150,6 +151,8 @@ class SUREClassifier(ClassicPartialLabelClassifier):
             self.n_iter_ = n_iter
             if np.abs(distributions - last).max() <= self.tol:
                 break
+        else:
+            self._warn_of_limit()
         return distributions
 
     def _predict_distributions(self, data):
