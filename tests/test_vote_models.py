@@ -146,15 +146,9 @@ def test_label_model_stops_when_told():
 
 
 def test_label_model_of_many_classes_does_not_stop_at_small_gradients():
-    n_classes = 60
-    confusion = 0.5 * np.eye(n_classes) + 0.5 / n_classes
-    votes = draw_votes(np.tile(confusion, (4, 1, 1)), np.ones(n_classes) / n_classes, 2000)[0]
-    moments = pair_moments(_indicator(votes, n_classes), 4)
-    errors = []
-    for tol in (1e-2, 1e-5):
-        found, prior, _ = label_model(votes, n_classes, tol=tol)
-        errors.append(moment_error(found.transpose(0, 2, 1), prior, *moments)[0])
-    assert errors[1] < 0.95 * errors[0]
+    confusion = 0.5 * np.eye(100) + 0.5 / 100
+    votes = draw_votes(np.tile(confusion, (3, 1, 1)), np.ones(100) / 100, 1000)[0]
+    assert label_model(votes, 100)[2] > 10
 
 
 @pytest.mark.parametrize("n_classes, n_prompts, n", [(2, 5, 500), (5, 8, 300), (10, 7, 2000)])
