@@ -1,6 +1,7 @@
 """Where models run, and whose turn it is with the generator they share."""
 
 import threading
+import warnings
 
 from ._messages import did_you_mean
 
@@ -51,3 +52,29 @@ def resolve_device(device):
             " Use 'auto' or 'cpu'."
         ) from error
     return str(device)
+
+
+def usable_device(device):
+    """Return the device that a saved model ran on, or else the CPU, with a warning.
+
+    Parameters
+    ----------
+    device : str
+        "auto" or a name that torch knows.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> usable_device("auto")
+    'auto'
+    """
+    if device in ("auto", "cpu"):
+        return device
+    try:
+        return resolve_device(device)
+    except ValueError as error:
+        warnings.warn(f"{error} The CPU is used instead.", stacklevel=2)
+        return "cpu"

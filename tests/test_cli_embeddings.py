@@ -64,6 +64,14 @@ def test_it_predicts_images(learned, photos, tmp_path):
     ).tolist()
 
 
+def test_the_device_is_a_matter_of_the_machine(annotated, tmp_path):
+    model = tmp_path / "m.joblib"
+    args = ("--device", "cpu", "--model-file", model, "--quiet")
+    assert run("fit", copy_labels(annotated, tmp_path), *FIT, *args) == 0
+    annotator = joblib.load(model)[0]
+    assert annotator.device == annotator._prompted.device == "auto"
+
+
 def test_it_skips_what_cannot_be_read(learned, photos, tmp_path, capsys):
     (tmp_path / "images").mkdir()
     for name in ("03.png", "04.png"):

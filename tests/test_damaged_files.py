@@ -11,6 +11,7 @@ import pytest
 import torch
 from fakes import write_tiny_clip
 from numpy.testing import assert_array_equal
+from scipy import sparse as sp
 from torch import nn
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
@@ -108,6 +109,36 @@ def test_saved_labels_that_contradict_themselves(change, tmp_path):
         arrays = {**file, **change}
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=r"labels.npz is no file .* damaged"):
+        PartialLabels.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"score_columns": np.arange(40) + 10**6},  # would be read and written out of bounds
+        {"score_columns": np.arange(40) - 7},
+        {"score_columns": np.zeros(40)},
+        {"score_columns": np.zeros(39, int)},
+        {"score_values": np.ones((40, 1))},
+        {"score_starts": np.arange(21)},
+        {"score_starts": np.r_[0, 10**9, 2 * np.arange(2, 21)]},
+        {"score_starts": np.r_[0, 40, 2 * np.arange(2, 21)]},
+        {"score_starts": np.r_[-2, 2 * np.arange(1, 21)]},
+        {"score_starts": np.r_[2, 2 * np.arange(1, 21)]},
+        {"score_starts": 2 * np.arange(22)},
+        {"score_starts": 2.0 * np.arange(21)},
+    ],
+    ids=lambda change: "".join(change),
+)
+def test_saved_sparse_scores_that_contradict_themselves(change, tmp_path):
+    path = tmp_path / "labels.npz"
+    scores = sp.csr_array(Y * 0.75 + np.roll(Y, 1, axis=1) * 0.25)
+    PartialLabels.from_scores(scores, value=2).save(path)
+    assert_array_equal(PartialLabels.load(path).scores.toarray(), scores.toarray())
+    with np.load(path) as file:
+        arrays = {**file, **change}
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=r"labels.npz is no file .* sparse matrix"):
         PartialLabels.load(path)
 
 

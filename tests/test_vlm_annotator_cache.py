@@ -3,6 +3,7 @@
 import io
 import pickle
 import shutil
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -229,6 +230,16 @@ def test_a_reloaded_pipeline_predicts_without_the_model(tmp_path, photos):
     assert not (lazy.set_sizes == 1).all()
     # and the model is that of the fit, whatever the parameters say now
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(pipe))[0].predict_proba(photos), scores)
+
+
+def test_a_pickle_of_another_machine_runs_on_the_cpu(tiny, photos):
+    annotator = VLMPartialAnnotator(CLASSES, model=tiny).fit(photos)
+    expected = annotator.predict_proba(photos)
+    annotator._prompted = replace(annotator._prompted, device="cuda:99")
+    stored = pickle.dumps(annotator)
+    with pytest.warns(UserWarning, match="no working 'cuda' here .* The CPU is used instead"):
+        loaded = pickle.loads(stored)
+    np.testing.assert_array_equal(loaded.predict_proba(photos), expected)
 
 
 def test_a_failed_first_fit_leaves_nothing_fitted(photos):

@@ -65,22 +65,30 @@ def read_parts(file):
     with np.load(file, allow_pickle=False) as arrays:
         arrays = dict(arrays)
     columns, sizes, n_classes = arrays["columns"], arrays["sizes"], len(arrays["classes"])
-    # SciPy trusts these, and would write to any place in memory.
-    if not (_are_counts(columns, n_classes - 1) and _are_counts(sizes, n_classes)):
-        raise ValueError("the candidates are out of range")
-    if sizes.sum() != len(columns):
-        raise ValueError(f"there are {len(columns)} candidates in place of {sizes.sum()}")
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    candidates = sp.csr_array(
-        (np.ones(len(columns), dtype=bool), columns.astype(np.int32), starts),
-        shape=(len(sizes), n_classes),
-    )
+    if not _are_counts(sizes, n_classes):
+        raise ValueError("the numbers of candidates are out of range")
+    starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    shape = (len(sizes), n_classes)
+    candidates = _checked_csr(np.ones(len(columns), dtype=bool), columns, starts, shape)
     data = arrays["data_list"].tolist() if "data_list" in arrays else arrays.get("data")
     parts = {name: arrays.get(name) for name in ("scores", "votes", "known")}
     if "score_values" in arrays:
         entries = (arrays[f"score_{name}"] for name in ("values", "columns", "starts"))
-        parts["scores"] = sp.csr_array(tuple(entries), shape=candidates.shape)
+        parts["scores"] = _checked_csr(*entries, shape)
     return {"data": data, "classes": arrays["classes"], "candidates": candidates, **parts}
+
+
+def _checked_csr(values, columns, starts, shape):
+    """Make a CSR array of parts that SciPy trusts, and with which it would write anywhere."""
+    n_rows, n_columns = shape
+    if not (_are_counts(columns, n_columns - 1) and _are_counts(starts, len(columns))):
+        raise ValueError("the parts of a sparse matrix are out of range")
+    if len(starts) != n_rows + 1 or starts[0] != 0 or starts[-1] != len(columns):
+        raise ValueError(f"a sparse matrix has not {n_rows} rows of {len(columns)} entries")
+    if values.shape != columns.shape or (starts[1:] < starts[:-1]).any():
+        raise ValueError("the parts of a sparse matrix contradict each other")
+    parts = (values, columns.astype(np.int32), starts.astype(np.int64))
+    return sp.csr_array(parts, shape=shape)
 
 
 def _are_counts(values, largest):

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse as sp
 
+from .._device import usable_device
 from .._images import is_image_data, n_images
 from .._partial_labels import SPARSE_FROM_CLASSES
 from .._rules import (
@@ -50,6 +51,10 @@ class PromptedModel:
 
     def __getstate__(self):
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        vars(self)["device"] = usable_device(self.device)  # another machine may not have it
 
     def load(self):
         """Load everything now, so that what is wrong is found before any image is encoded."""

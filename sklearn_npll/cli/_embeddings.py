@@ -1,7 +1,7 @@
 """Classifiers that learn from the annotator's embeddings, and embed images to predict them."""
 
 import warnings
-from dataclasses import fields
+from dataclasses import fields, replace
 
 
 def embed_images(labels, annotation, **options):
@@ -33,15 +33,17 @@ def with_embedder(clf, annotation, images, device):
     images : list of str
         Paths; none is opened.
     device : str
+        Where the annotator's model is loaded, here and now.
 
     Returns
     -------
     Pipeline
-        It takes images. No folder of this machine is in it.
+        It takes images. No folder or device of this machine is in it.
     """
     from sklearn.pipeline import Pipeline
 
-    embedder = _embedder(annotation, images, device=device)
+    embedder = _embedder(annotation, images, device=device).set_params(device="auto")
+    embedder._prompted = replace(embedder._prompted, device="auto")
     return Pipeline([("annotator", embedder), ("classifier", clf)])
 
 
