@@ -1,11 +1,13 @@
 """What the annotator left besides candidates: probabilities, or the votes of its prompts."""
 
+from functools import partial
+
 import numpy as np
 from scipy import sparse as sp
 
 from ._messages import name_rows
 
-HARDLY = 0.1  # times an equal share, of a class that is hardly ever named
+HARDLY = 0.1  # times an equal share, of a class that is hardly ever preferred
 
 
 def count_votes(votes, n_classes, weights=None):
@@ -217,14 +219,18 @@ def preferred_classes(labels):
     codes : int ndarray of shape (n_samples,)
         Indices of the classes with the largest share; the first of equal ones.
     confidence : ndarray of float of shape (n_samples,)
-        Their shares.
+        Their shares; NaN where scores are negative or all zero, and so no shares.
     """
     shares = labels.scores
-    if not sp.issparse(shares):
-        shares = annotator_shares(shares, labels.votes, len(labels.classes))
     if shares is None:
-        shares = sp.csr_array(labels.tocsr().multiply(1 / labels.set_sizes[:, None]))
-    return largest_columns(shares), _by_row(shares.max)
+        shares = annotator_shares(None, labels.votes, len(labels.classes))
+    if shares is None:
+        shares = labels.tocsr().astype(np.float64)
+    largest = _by_row(shares.max)
+    sums = _by_row(partial(shares.sum, dtype=np.float64))
+    are_shares = (_by_row(shares.min) >= 0) & (largest > 0)
+    confidence = np.divide(largest, sums, out=np.full(len(sums), np.nan), where=are_shares)
+    return largest_columns(shares), confidence
 
 
 def rare_classes(preferred):

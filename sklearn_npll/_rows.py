@@ -88,7 +88,7 @@ def join(parts):
     Raises
     ------
     ValueError
-        If the parts are of different kinds.
+        If the parts are of different kinds, or of one that cannot be joined.
     """
     if any(part is None for part in parts):
         return None
@@ -103,8 +103,22 @@ def join(parts):
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts)
     if any(isinstance(part, list) or _is_array(part) for part in parts):
-        kinds = ", ".join(sorted({type(part).__name__ for part in parts}))
-        raise ValueError(f"Samples of different kinds cannot be joined: {kinds}.")
+        kinds = {type(part) for part in parts}
+        library = {kind.__module__.partition(".")[0] for kind in kinds}
+        if library == {"torch"}:
+            import torch
+
+            return torch.cat(parts)
+        if library == {"polars"} and len(kinds) == 1:
+            import polars
+
+            return polars.concat(parts)
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        if len(kinds) == 1:
+            raise ValueError(
+                f"Samples of type {names} cannot be joined; make them arrays or lists."
+            )
+        raise ValueError(f"Samples of different kinds cannot be joined: {names}.")
     from torch.utils.data import ConcatDataset
 
     return ConcatDataset(parts)

@@ -1,4 +1,4 @@
-"""The classes that an annotator never or hardly ever names, and the warning of them."""
+"""The classes that an annotator never or hardly ever prefers, and the warning of them."""
 
 import warnings
 
@@ -13,7 +13,7 @@ _ROWS_PER_CLASS = 10
 
 
 def unnamed_classes(problem):
-    """Return the classes that the annotator never or hardly ever names, rarest first.
+    """Return the classes that the annotator never or hardly ever prefers, rarest first.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def unnamed_classes(problem):
 
 
 def warn_of_unnamed(problem, corrected=False):
-    """Warn of classes that the annotator never or hardly ever names; for ``fit`` to call.
+    """Warn of classes that the annotator never or hardly ever prefers; for ``fit`` to call.
 
     Parameters
     ----------
@@ -63,10 +63,11 @@ def warn_of_unnamed(problem, corrected=False):
         unnamed = unnamed[~known[unnamed]]
     if len(unnamed):
         warnings.warn(
-            "the annotator never or hardly ever names these classes, so they can hardly be"
-            f" learned: {name_classes(problem.classes[unnamed].tolist())}. If they are in the data,"
-            " give them other names or prompts; or trust known labels of some of their rows with"
-            " CoRegClassifier(doubly_robust=True), on the command line --known --doubly-robust",
+            "the annotator never or hardly ever prefers these classes to others, so they can hardly"
+            f" be learned: {name_classes(problem.classes[unnamed].tolist())}. If they are in the"
+            " data, give them other names or prompts; or trust known labels of some of their rows"
+            " with CoRegClassifier(doubly_robust=True), on the command line --known"
+            " --doubly-robust",
             UnnamedClassWarning,
             stacklevel=4,  # the caller of fit, whose parameters are validated on the way
         )

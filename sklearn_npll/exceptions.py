@@ -4,11 +4,12 @@ __all__ = ["UnnamedClassWarning"]
 
 
 class UnnamedClassWarning(UserWarning):
-    """Classes that the annotator never or hardly ever names, so that they are hardly learned.
+    """Classes that the annotator hardly ever prefers to others, so that they are hardly learned.
 
     Learners warn of them in ``fit`` if there are at least ten rows a class. "Hardly ever" is less
-    than a tenth of an equal share of the classes that scores or votes prefer. Sets alone do not say
-    what is preferred: of them, only a class that is in none counts.
+    than a tenth of an equal share of the classes that scores or votes prefer, never among them. A
+    class that is often second may be in many sets, and is hardly learned all the same. Sets alone
+    do not say what is preferred: of them, only a class that is in none counts.
 
     See Also
     --------

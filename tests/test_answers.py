@@ -268,9 +268,10 @@ def test_votes_and_scores_by_hand():
             [[1], [0], [1, 2, 0]],  # (1 + 6/11, 3/11, 1 + 2/11) / 3
         ],
         3,
+        3,
     )
     assert_array_equal(votes, [[2, 2, -1], [-1, -1, -1], [1, 0, 1]])
     expected = [[1 / 6, 0, 5 / 6], [1 / 3] * 3, [13 / 33, 17 / 33, 3 / 33]]
     assert_allclose(scores, expected, rtol=1e-6)
     assert scores.dtype == np.float32
-    assert vote_and_score([[[299]]], 300)[0].dtype == np.int16
+    assert vote_and_score([[[299]]], 1, 300)[0].dtype == np.int16

@@ -202,6 +202,13 @@ def test_a_lazy_slice_asks_about_its_rows_only(annotator, painter):
     assert painter.n_answers == 2 * 3
 
 
+def test_a_lazy_slice_may_be_empty(annotator, painter):
+    labels = annotator.fit(X).transform(X)[[]]
+    assert labels.votes.shape == (0, 3)
+    assert labels.scores.shape == labels.candidates.shape == (0, len(labels.classes))
+    assert painter.n_answers == 0
+
+
 def test_equal_questions_are_put_in_one_call(annotator, painter):
     annotator.set_params(batch_size=3).fit_transform(X)
     assert painter.prompts == [p for _ in range(2) for p in annotator.prompts_]

@@ -130,7 +130,10 @@ def test_many_classes_in_one_argument(photos, tmp_path, capsys):
     assert labels.classes.tolist() == sorted(names)
     never = set(range(30)) - set(labels.votes[:, 0].tolist())
     said, first = capsys.readouterr().err, labels.classes[min(never)]
-    assert f"{len(never)} of 30 classes are hardly ever named: {first}, " in said
+    assert (
+        f"{len(never)} of 30 classes are never or hardly ever preferred to the others: {first}, "
+        in said
+    )
 
 
 def test_a_comma_in_a_label(photos, tmp_path):

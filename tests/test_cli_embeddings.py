@@ -8,12 +8,13 @@ import cli_runs
 import joblib
 import pytest
 from cli_runs import IMAGES, copy_labels, error_of, interrupt_second_epoch, run, wrong_use
+from fakes import write_tiny_clip
 from numpy.testing import assert_array_equal
 from sklearn.pipeline import make_pipeline
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
 from sklearn_npll.annotators import _open_clip
-from sklearn_npll.cli._embeddings import check_embedder
+from sklearn_npll.cli._embeddings import check_embedder, is_public
 
 # Fixtures, which pytest finds by their names here.
 photos = cli_runs.photos
@@ -177,6 +178,35 @@ def test_settings_of_a_stranger_hide_nothing(learned):
     vars(annotator._prompted)["encoder"] = object()
     with pytest.raises(ValueError, match="holds more than settings"):
         check_embedder(annotator)
+
+
+@pytest.mark.parametrize(
+    "pretrained, public",
+    [("OpenAI", True), ("LAION400M-e32", True), ("laion", False), (None, False)],
+)
+def test_tags_are_public_however_they_are_spelt(pretrained, public):
+    assert is_public("ViT-B-32", pretrained) is public
+    assert is_public("no-such-model", pretrained) is False
+
+
+def test_a_model_in_a_folder_is_found_from_anywhere(photos, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    write_tiny_clip(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    args = ("--classes", "bag,shoe", "--model", "local-dir:model", "--rule", "topk")
+    assert run("annotate", photos, *args, "--rule-value", 1, "--quiet") == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run("fit", "../labels", *FIT, "--quiet") == 0
+    assert run("report", "../labels", "--quiet") == 0
+    page = (tmp_path / "labels" / "report.html").read_text(encoding="utf-8")
+    assert "local-dir:model" in page and str(tmp_path) not in page
+
+
+def test_a_file_of_weights_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "mine.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    found = _open_clip.absolute_paths("ViT-B-32", "mine.pt")
+    assert found == ("ViT-B-32", str(tmp_path / "mine.pt"))
 
 
 def test_weights_of_ones_own_are_for_joblib(annotated, photos, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The command line: tables of other kinds, what goes wrong, and the program itself."""
 
 import importlib
+import io
 import json
 import re
 import subprocess
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import cli_runs
 import pytest
-from cli_runs import IMAGES, error_of, run
+from cli_runs import IMAGES, copy_labels, error_of, run
 from PIL import Image
 
+from sklearn_npll import PartialLabels
 from sklearn_npll.cli import main
 from sklearn_npll.cli._main import make_parser
 
@@ -58,7 +60,36 @@ def test_file_names_that_are_no_text(tmp_path, capsys):
     assert r"caf\udce9.png" in (out / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_that_cannot_show_a_path(encoding, annotated, tmp_path, monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding))
+    page = tmp_path / "naïve 写真.html"
+    assert run("report", annotated, "--output", page) == 0
+    name = page.name.encode(encoding, "backslashreplace")
+    assert name in shown.getvalue() and rb"\u5199" in name
+
+
 # what goes wrong
+
+
+def test_a_fit_that_did_not_finish(annotated, tmp_path, monkeypatch, capsys):
+    folder = copy_labels(annotated, tmp_path)
+    args = ("fit", folder, "--epochs", 1, "--model-file", tmp_path / "m.joblib", "--quiet")
+    assert run(*args) == 0
+    save = PartialLabels.save
+
+    def save_and_die(labels, path):
+        save(labels, path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialLabels, "save", save_and_die)
+        assert run(*args) == 130
+    capsys.readouterr()
+    assert run("report", folder, "--quiet") == 0
+    assert "learned.npz is left out, as fit did not finish; run it again" in capsys.readouterr().err
+    assert "What the learner changed" not in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_errors_are_one_line(tmp_path, photos, annotated, capsys):

@@ -313,13 +313,32 @@ def test_a_lazy_container_is_settled_when_made(annotator):
 
 
 def test_data_is_the_samples_as_given(annotator):
-    annotator.set_params(annotator__output="embeddings")
     images = list(X)
     assert annotator.fit_transform(images, known_labels=FEW).data is images
     assert annotator.transform(images).data is images
 
 
 # What y means
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, make_pipeline], ids=["alone", "pipeline"])
+def test_the_embeddings_of_the_annotator_are_passed_on(wrap, vlm):
+    def make(output):
+        inner = VLMPartialAnnotator(CLASSES, templates="simple", vlm=vlm, output=output)
+        return ConformalPartialAnnotator(wrap(inner), coverage=0.8).fit(X, known_labels=FEW)
+
+    annotator, expected = make("embeddings"), make("images").transform(X)
+    embeddings = VLMPartialAnnotator(CLASSES, templates="simple", vlm=vlm).fit(X).embed(X)
+    for labels in (annotator.transform(X), annotator.fit_transform(X, known_labels=FEW)):
+        np.testing.assert_array_equal(labels.data, embeddings)
+        np.testing.assert_array_equal(labels.scores, expected.scores)
+    np.testing.assert_array_equal(annotator.transform(X).candidates, expected.candidates)
+    np.testing.assert_array_equal(annotator.predict_proba(X), expected.scores)
+    part = annotator.transform(X)[3:5]
+    assert not part.is_materialized
+    np.testing.assert_array_equal(part.candidates, expected.candidates[3:5])
+    learner = PseudoLabelClassifier(LogisticRegression()).fit(labels)
+    assert learner.n_features_in_ == embeddings.shape[1]
 
 
 def test_labels_are_believed_from_wherever_they_come(annotator):

@@ -96,6 +96,17 @@ def test_full_errors(idx_folder):
     write_idx(path, np.zeros((2, 28, 28), np.uint8))
     with pytest.raises(ValueError, match="2 test images but 3 labels"):
         load_fashion_mnist("test", full=True, data_home=idx_folder)
+    write_idx(path.with_suffix(".gz"), np.zeros((3, 28, 28), np.uint8), gzip.open)
+    whole = path.with_suffix(".gz").read_bytes()
+    for damaged in (whole[:-9], whole[:1], whole[:12] + b"\0" * 8 + whole[20:]):
+        path.with_suffix(".gz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="t10k-images-idx3-ubyte.gz is truncated or damaged"):
+            load_fashion_mnist("test", full=True, data_home=idx_folder)
+    path.with_suffix(".gz").unlink()
+    for content in (b"", b"\0\0\x08", b"\0\0\x08\x03\0\0"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="t10k-images-idx3-ubyte is not an idx file"):
+            load_fashion_mnist("test", full=True, data_home=idx_folder)
     path.write_bytes(b"\x89PNG")
     with pytest.raises(ValueError, match="not an idx file"):
         load_fashion_mnist("test", full=True, data_home=idx_folder)
@@ -141,6 +152,12 @@ def test_empty_class_folder_stays_a_class(tmp_path):
         images = load_image_folder(tmp_path)
     assert images.target_names.tolist() == ["cat", "dog"]
     assert images.target.tolist() == [0]
+
+
+def test_one_extension_is_no_collection_of_letters(tmp_path):
+    touch(tmp_path, "cat/1.png", "cat/2.jpg", "cat/3.g")
+    assert [Path(p).name for p in load_image_folder(tmp_path, extensions=".png").data] == ["1.png"]
+    assert [Path(p).name for p in load_image_folder(tmp_path, extensions="JPG").data] == ["2.jpg"]
 
 
 def test_image_folder_errors(tmp_path):

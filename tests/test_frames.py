@@ -4,10 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+from scipy import sparse as sp
 from sklearn import config_context
 
 from sklearn_npll import PartialLabels, VLMPartialAnnotator
 from sklearn_npll._frames import make_frame
+from sklearn_npll._partial_labels import label_columns
 
 ROWS = [  # of the fixture `labels`, worked out by hand
     {
@@ -89,6 +92,12 @@ def test_the_index_of_pandas_samples():
     assert labels[1:].to_frame()["path"].to_dict() == {10: "y.jpg", 20: "z.jpg"}
 
 
+def test_paths_in_a_series_of_polars():
+    polars = pytest.importorskip("polars")
+    labels = PartialLabels.from_candidates(np.eye(2), data=polars.Series(["x.jpg", "y.jpg"]))
+    assert labels[1:].to_frame("polars")["path"].to_list() == ["y.jpg"]
+
+
 def test_many_classes_and_numbers_as_names():
     pytest.importorskip("pandas")
     n = 70  # candidates and scores are sparse
@@ -96,6 +105,18 @@ def test_many_classes_and_numbers_as_names():
     frame = labels.to_frame()
     assert frame["label"].tolist() == [3, 69]
     assert frame["candidates"].tolist() == [[3], [69]]
+
+
+def test_scores_that_are_no_shares():
+    rows = [[2, 1, 1], [0.5, 0.25, 0.25]]
+    for scores in (rows, sp.csr_array(rows)):
+        columns = label_columns(PartialLabels.from_scores(scores, "topk", 1))
+        assert_array_equal(columns["label"], [0, 0])
+        assert_array_equal(columns["confidence"], [0.5, 0.5])
+    pytest.importorskip("pandas")
+    frame = PartialLabels.from_scores([[-2.0, -1, -3], [3, 4, -1], [0, 0, 0]]).to_frame()
+    assert frame["label"].tolist() == [1, 1, 0]
+    assert frame["confidence"].isna().all()
 
 
 def test_no_rows(labels):

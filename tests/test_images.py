@@ -1,3 +1,5 @@
+import contextlib
+import importlib
 import io
 import os
 import pickle
@@ -109,6 +111,8 @@ def test_every_kind_of_sample_gives_the_same_image(pixels, tmp_path):
         "dataset of dictionaries": Images([{"text": "", "photo": image} for image in images]),
         "undecoded dataset": Images([{"image": {"bytes": p.read_bytes()}} for p in paths]),
     }
+    with contextlib.suppress(ImportError):
+        kinds["series of polars"] = importlib.import_module("polars").Series(kinds["strings"])
     for name, X in kinds.items():
         assert is_image_data(X), name
         assert n_images(X) == 3, name

@@ -236,6 +236,17 @@ def test_a_comparison_needs_a_labelled_sample(pipe, labels):
             draw([-1] * 5)
 
 
+def test_a_prediction_of_no_class_is_not_the_last_class(labels):
+    draw = ConfusionComparisonDisplay.from_partial_labels
+    predicted = np.array(Y, dtype=object)
+    predicted[2] = -1
+    with pytest.raises(ValueError, match="y_pred is -1, no class, in row 2;"):
+        draw(labels, Y, predicted)
+    true = np.array(Y, dtype=object)
+    true[2] = -1
+    assert draw(labels, true, predicted).learner_confusion.sum() == 4
+
+
 def test_history_needs_the_labels_of_the_fit(pipe, labels):
     with pytest.raises(ValueError, match="needs the labels"):
         TrainingHistoryDisplay.from_estimator(pipe, y=Y)

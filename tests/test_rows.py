@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse as sp
-from torch.utils.data import ConcatDataset, Subset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from sklearn_npll._rows import join, length, take
 
@@ -46,5 +47,24 @@ def test_join():
     assert join([["a"], None]) is None
     both = join([Letters(), Letters()])
     assert isinstance(both, ConcatDataset) and both[5] == "b"
+    tensors = [torch.arange(2), torch.arange(1)]
+    assert torch.equal(join(tensors), torch.tensor([0, 1, 0]))
+    tables = [TensorDataset(part) for part in tensors]
+    assert isinstance(join(tables), ConcatDataset)
+    with pytest.raises(ValueError, match="cannot be joined: Tensor, ndarray"):
+        join([tensors[0], np.arange(2)])
     with pytest.raises(ValueError, match="cannot be joined: list, ndarray"):
         join([["a"], np.arange(2)])
+
+
+def test_join_of_tables():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"a": [1, 2]})
+    assert join([frame, frame[:1]])["a"].to_list() == [1, 2, 1]
+    assert join([frame["a"], frame["a"]]).to_list() == [1, 2, 1, 2]
+    with pytest.raises(ValueError, match="different kinds cannot be joined: DataFrame, Series"):
+        join([frame, frame["a"]])
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"a": [1, 2]})
+    with pytest.raises(ValueError, match="type Table cannot be joined; make them arrays or lists"):
+        join([table, table])

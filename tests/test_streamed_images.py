@@ -281,7 +281,7 @@ def test_what_counts_in_an_archive(tmp_path):
     assert masks.names.tolist() == ["a/1.seg.png"]
     assert masks.target is None
     assert masks.select([0]).target is None
-    assert TarImages(str(path), extensions=[".txt"])[0] == b"text"
+    assert TarImages(str(path), extensions=".txt")[0] == b"text"
     # twice the same archive is twice its images
     assert len(TarImages([path, str(path)])) == 6
 

@@ -43,6 +43,15 @@ def test_hardly_ever_is_less_than_a_tenth_of_an_equal_share():
     assert found(labels_of(NAMED, scores=sp.csr_array(scores_with(4)))) == [3]
 
 
+def test_a_class_that_is_always_second_is_not_preferred():
+    scores = EYE[NAMED] + [0, 0, 0, 0.5]
+    labels = PartialLabels.from_scores(scores, "topk", 2, X, NAMES)
+    assert labels.candidates[:, 3].all()
+    assert found(labels) == [3]
+    with pytest.warns(UnnamedClassWarning, match="hardly ever prefers .* to others.*'dog'"):
+        PLKNeighborsClassifier().fit(labels)
+
+
 def test_votes_of_any_prompt_count():
     votes = np.stack([NAMED, NAMED, np.full(200, -1)], axis=1)
     assert found(labels_of(NAMED, votes=votes)) == [3]

@@ -122,6 +122,25 @@ def test_bad_samples(annotator, samples, message):
         annotator.fit_transform(samples)
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_the_column_of_paths_is_named(annotator, library):
+    frame = pytest.importorskip(library).DataFrame({"n": [1.0], "file": ["photo.png"]})
+    with pytest.raises(ValueError, match=r"column 'file' .* pass the column alone: df\['file'\]"):
+        annotator.fit_transform(frame)
+
+
+def test_paths_in_a_series_of_polars(tiny, tmp_path):
+    polars = pytest.importorskip("polars")
+    paths = [str(tmp_path / f"{i}.png") for i in range(len(X))]
+    for path, image in zip(paths, X):
+        Image.fromarray(image).save(path)
+    annotator = VLMPartialAnnotator(CLASSES, model=tiny, templates="simple")
+    expected = annotator.fit_transform(paths)
+    labels = annotator.fit(polars.Series(paths)).transform(polars.Series(paths))
+    np.testing.assert_allclose(labels[[2, 1]].scores, expected.scores[[2, 1]], rtol=1e-5)
+    assert labels[[2, 1]].data.to_list() == [paths[2], paths[1]]
+
+
 @pytest.mark.parametrize("samples", [{"photo.png"}, {"a": "photo.png"}, iter(["photo.png"])])
 def test_samples_without_numbers(annotator, samples):
     with pytest.raises(TypeError, match="has no numbered samples; put them in a list"):

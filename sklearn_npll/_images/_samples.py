@@ -38,7 +38,7 @@ def is_image_data(X):
     >>> is_image_data(["cat.jpg", "dog.png"])
     True
     """
-    ndim = getattr(X, "ndim", None)
+    ndim = _ndim(X)
     if ndim is not None and ndim != 1:
         return ndim in (3, 4) and (is_tensor(X) or X.dtype.kind in "buif")
     if isinstance(X, (str, bytes, dict)) or not hasattr(X, "__getitem__"):
@@ -52,6 +52,13 @@ def is_image_data(X):
         isinstance(first, (str, bytes, os.PathLike, Image.Image, dict))
         or getattr(first, "ndim", 0) >= 2
     )
+
+
+def _ndim(X):
+    """Number of dimensions; None for what is no array. A series of polars only has a shape."""
+    if hasattr(X, "__array__") and hasattr(X, "shape"):
+        return len(X.shape)
+    return getattr(X, "ndim", None)
 
 
 def check_collection(X):
@@ -116,7 +123,7 @@ def check_not_empty(X):
 
 def _first(X):
     """First sample of a list, 1-D array or series, out of its tuple; None if there is none."""
-    one_dimensional = getattr(X, "ndim", 1 if isinstance(X, (list, tuple)) else 0) == 1
+    one_dimensional = isinstance(X, (list, tuple)) or _ndim(X) == 1
     if not one_dimensional or not hasattr(X, "__getitem__") or not len(X):
         return None
     first = X.iloc[0] if hasattr(X, "iloc") else X[0]
@@ -174,7 +181,7 @@ def as_samples(X):
     if is_tensor(X):
         X = X.detach().cpu()
         X = (X.permute(0, 2, 3, 1) if X.ndim == 4 else X).numpy()
-    if hasattr(X, "iloc"):
+    if hasattr(X, "to_list"):  # a series
         return list(X)
     if not isinstance(X, np.ndarray):
         return X

@@ -73,8 +73,8 @@ def read_parts(file):
     data = arrays["data_list"].tolist() if "data_list" in arrays else arrays.get("data")
     parts = {name: arrays.get(name) for name in ("scores", "votes", "known")}
     if "score_values" in arrays:
-        entries = (arrays[f"score_{name}"] for name in ("values", "columns", "starts"))
-        parts["scores"] = _checked_csr(*entries, shape)
+        values, columns, starts = (arrays[f"score_{x}"] for x in ("values", "columns", "starts"))
+        parts["scores"] = _checked_csr(values, columns, starts, shape)
     return {"data": data, "classes": arrays["classes"], "candidates": candidates, **parts}
 
 

@@ -356,7 +356,8 @@ class PartialLabels(ChangedArray):
         Raises
         ------
         ValueError
-            If there is no part, their classes differ, or their samples are of different kinds.
+            If there is no part, their classes or numbers of votes differ, or their samples are of
+            different kinds.
         TypeError
             If a part is something else.
 
@@ -381,6 +382,13 @@ class PartialLabels(ChangedArray):
                 raise ValueError(
                     f"parts[{number}] has classes {part.classes.tolist()} but parts[0] has"
                     f" {classes.tolist()}; reorder the columns before joining."
+                )
+        widths = [None if part.votes is None else part.votes.shape[1] for part in parts]
+        for number, width in enumerate(widths):
+            if None not in widths and width != widths[0]:
+                raise ValueError(
+                    f"parts[{number}] has {width} votes a sample but parts[0] has {widths[0]}; drop"
+                    " them by replace(votes=None) before joining."
                 )
         known = None
         if any(part.known is not None for part in parts):

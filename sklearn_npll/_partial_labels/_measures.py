@@ -246,11 +246,11 @@ class MeasuredArray(CandidateArray):
         frame : pandas.DataFrame, polars.DataFrame or pyarrow.Table
             Columns: ``path`` if the samples are paths, else ``row``, their number; ``label``, the
             class that the annotator prefers, by its scores, else its votes, else the first
-            candidate; ``confidence``, its share, in [0, 1]; ``set_size``, the number of
-            candidates; ``agreement``, the share of pairs of prompts that chose the same class,
-            missing with fewer than two votes, if there are votes; ``known``, if some rows may
-            be; ``candidates``, lists of class names; and ``votes``. A pandas table has the index
-            of the samples, if they are a pandas object.
+            candidate; ``confidence``, its share, in [0, 1], missing where scores are negative or
+            all zero; ``set_size``, the number of candidates; ``agreement``, the share of pairs of
+            prompts that chose the same class, missing with fewer than two votes, if there are
+            votes; ``known``, if some rows may be; ``candidates``, lists of class names; and
+            ``votes``. A pandas table has the index of the samples, if they are a pandas object.
 
         Raises
         ------

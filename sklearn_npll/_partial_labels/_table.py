@@ -17,7 +17,7 @@ def sample_columns(data, n_samples):
     >>> sample_columns(None, 2)
     {'row': array([0, 1])}
     """
-    if isinstance(data, (list, tuple)) or getattr(data, "ndim", 0) == 1:
+    if isinstance(data, (list, tuple)) or len(getattr(data, "shape", ())) == 1:
         values = list(data)
         if values and all(isinstance(value, (str, os.PathLike)) for value in values):
             return {"path": [os.fspath(value) for value in values]}

@@ -197,8 +197,8 @@ def _classes(annotator, learner):
             for i in rare
         ]
         parts.append(
-            '<p class="alert">Never or hardly ever named (less than a tenth of an equal share)</p>'
-            f"<ul>{''.join(items[:N_RARE])}</ul>"
+            '<p class="alert">Never or hardly ever preferred (less than a tenth of an equal share)'
+            f"</p><ul>{''.join(items[:N_RARE])}</ul>"
         )
         if len(items) > N_RARE:
             more = f"<ul>{''.join(items[N_RARE:])}</ul>"

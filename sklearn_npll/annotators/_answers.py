@@ -184,15 +184,15 @@ def rank_weights(n):
     return weights / weights.sum()
 
 
-def vote_and_score(rankings, n_classes):
+def vote_and_score(rankings, n_questions, n_classes):
     """Reduce the classes named in the answers about each sample.
 
     Parameters
     ----------
     rankings : sequence of length n_samples of sequences of length n_questions of lists of int
         The classes each answer names, the likeliest first; empty where it abstains.
-    n_classes : int
-        Number of classes.
+    n_questions, n_classes : int
+        Their numbers, for there may be no sample.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def vote_and_score(rankings, n_classes):
 
     Examples
     --------
-    >>> vote_and_score([[[0], [0, 1]], [[], []]], 2)
+    >>> vote_and_score([[[0], [0, 1]], [[], []]], 2, 2)
     (array([[ 0,  0],
            [-1, -1]], dtype=int8), array([[0.8333333 , 0.16666667],
            [0.5       , 0.5       ]], dtype=float32))
@@ -212,7 +212,7 @@ def vote_and_score(rankings, n_classes):
     votes = np.array(
         [[ranking[0] if ranking else -1 for ranking in row] for row in rankings],
         dtype=np.min_scalar_type(-n_classes),
-    )
+    ).reshape(len(rankings), n_questions)
     scores = np.zeros((len(votes), n_classes), dtype=np.float32)
     for row, own in enumerate(rankings):
         for ranking in filter(None, own):

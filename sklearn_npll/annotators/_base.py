@@ -52,8 +52,8 @@ def looks_few_shot(y):
 
 def _refuse_column_of_images(X, error):
     """Raise a ValueError if X is a data frame of paths, or of images, and not of numbers."""
-    if hasattr(X, "iloc") and len(X):
-        for name, value in zip(X.columns, X.iloc[0]):
+    if hasattr(X, "columns") and len(X):
+        for name, value in zip(X.columns, X.iloc[0] if hasattr(X, "iloc") else X.row(0)):
             if isinstance(value, (str, bytes, os.PathLike, Image.Image)):
                 raise ValueError(
                     f"X is a data frame whose column {name!r} holds no numbers, but"
@@ -75,6 +75,7 @@ class BasePartialAnnotator(TagsMixin, TransformerMixin, BaseEstimator):
     _shared_by_clones: tuple[str, ...] = ()  # parameters that a clone has the same object of
     _needs_labels = False  # whether fit takes known_labels, and cannot do without
     _is_transductive = False  # whether scores of a sample depend on the others in the same call
+    _embeds = False  # whether containers hold embeddings in place of the samples
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(

@@ -317,7 +317,8 @@ class _ChatPlan:
 
     def __call__(self, data, codes=None):
         """Annotate; a row with a code of at least 0 gets this class as its only candidate."""
-        votes, scores = vote_and_score(self._rankings(self.answers(data)), len(self.names))
+        rankings = self._rankings(self.answers(data))
+        votes, scores = vote_and_score(rankings, len(self.prompts), len(self.names))
         candidates = scores > 0
         if codes is not None:
             candidates = trust_labels(candidates, codes)

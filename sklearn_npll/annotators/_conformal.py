@@ -1,13 +1,13 @@
 """Candidate sets of a chosen coverage, by conformal prediction from a few labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
 from sklearn.base import clone
 
 from .._compat import HasMethods, Interval, StrOptions
-from .._partial_labels import encode_labels
+from .._partial_labels import PartialLabels, encode_labels
 from .._rows import length, take
 from .._rules import TOLERANCE
 from .._typing import Estimator
@@ -18,6 +18,7 @@ from ._members import (
     check_classes,
     check_probabilities,
     copy_estimators,
+    embeds,
     fit_annotator,
     is_transductive,
     needs_labels,
@@ -223,7 +224,8 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
 
     ``fit`` asks the annotator about the labelled samples only, ``transform`` about none until the
     candidates are used. Where the annotator abstained, all classes are candidates. An empty set
-    gets the most probable class.
+    gets the most probable class. ``data`` of the container is the annotator's: the samples, or with
+    ``VLMPartialAnnotator(output="embeddings")`` their embeddings, made at once.
 
     Some annotators are transductive: what they say of a sample depends on the others they are asked
     about together, such as a `VLMPartialAnnotator` with `refine`, or an ensemble with one. Then
@@ -331,11 +333,24 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
         self.annotator_, self.classes_ = annotator, classes
         self.quantiles_ = np.broadcast_to(quantiles, len(classes)).copy()
         self.n_calibration_ = len(known)
-        return self._decide(X, answers, codes) if annotate else None
+        if not annotate:
+            return None
+        return self._decide(answers.data if embeds(annotator) else X, answers, codes)
 
     @property
     def _is_transductive(self):
         return is_transductive(self.annotator_)
+
+    @property
+    def _embeds(self):
+        return embeds(self.annotator_)
+
+    def _data_and_plan(self, X):
+        plan = self._plan()
+        if not self._embeds:
+            return X, plan
+        labels = plan.annotator.transform(X)  # which embeds now, and answers later
+        return labels.data, replace(plan, annotator=_OfEmbeddings(labels.classes, labels._plan))
 
     def _check_calibration(self, codes, classes):
         """Raise a ValueError if there are fewer labels than the threshold takes."""
@@ -368,6 +383,17 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
             method=self.method,
             quantiles=self.quantiles_,
         )
+
+
+@dataclass(frozen=True)
+class _OfEmbeddings:
+    """Says of embeddings what an annotator, who made them, says of the samples."""
+
+    classes: np.ndarray
+    plan: object
+
+    def transform(self, data):
+        return PartialLabels(data, self.classes, plan=self.plan)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,12 @@ def is_transductive(annotator):
     return getattr(last, "_is_transductive", False)
 
 
+def embeds(annotator):
+    """Tell whether what a fitted annotator returns holds embeddings in place of the samples."""
+    last = annotator[-1] if isinstance(annotator, Pipeline) else annotator
+    return getattr(last, "_embeds", False)
+
+
 def copy_estimators(value):
     """Copy an estimator and those in it, so that fitting one again does not reach the copy.
 

@@ -214,6 +214,67 @@ def names_clothes(names):
     return any(CLOTHES & {word, word.removesuffix("s"), word.removesuffix("es")} for word in words)
 
 
+def is_tag(model, pretrained):
+    """Tell whether weights are a tag of a model, however it is spelt.
+
+    Examples
+    --------
+    >>> is_tag("ViT-B-32", "LAION400M-e32"), is_tag("ViT-B-32", "mine.pt")
+    (True, False)
+    """
+    import open_clip
+
+    # As open_clip does, take "laion400m-e32" for "laion400m_e32".
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    return _spelt_alike(pretrained) in map(_spelt_alike, tags)
+
+
+def _spelt_alike(tag):
+    return str(tag).lower().replace("-", "_")
+
+
+def absolute_paths(model, pretrained):
+    """Return a model and its weights with paths that hold in any folder.
+
+    Parameters
+    ----------
+    model, pretrained : str or None
+        As `load_open_clip` takes them.
+
+    Returns
+    -------
+    model, pretrained : str or None
+
+    Examples
+    --------
+    >>> absolute_paths("ViT-B-32", "openai")
+    ('ViT-B-32', 'openai')
+    >>> model, _ = absolute_paths("local-dir:models/mine", None)
+    >>> model == "local-dir:" + os.path.abspath("models/mine")
+    True
+    """
+    if model.startswith(_LOCAL):
+        model = _LOCAL + os.path.abspath(model[len(_LOCAL) :])
+    if pretrained is not None and os.path.isfile(pretrained):
+        pretrained = os.path.abspath(pretrained)
+    return model, pretrained
+
+
+def without_folder(name):
+    """Return a model, or its weights, without the folders that an absolute path of it begins with.
+
+    Examples
+    --------
+    >>> without_folder("local-dir:/home/me/mine"), without_folder("hf-hub:owner/name")
+    ('local-dir:mine', 'hf-hub:owner/name')
+    """
+    if name is None:
+        return None
+    kind = _LOCAL if name.startswith(_LOCAL) else ""
+    path = name[len(kind) :]
+    return kind + os.path.basename(path) if os.path.isabs(path) else name
+
+
 def _resolve(model, pretrained):
     """Name and weights for open_clip, and a stamp that changes when local files do."""
     if model == SHIPPED_MODEL:
@@ -251,8 +312,7 @@ def _resolve(model, pretrained):
         )
     if Path(pretrained).is_file():
         return model, pretrained, _stamp(Path(pretrained))
-    # As open_clip does, take "laion400m-e32" for "laion400m_e32".
-    if str(pretrained).lower().replace("-", "_") not in [tag.replace("-", "_") for tag in tags]:
+    if not is_tag(model, pretrained):
         raise ValueError(
             f"pretrained={pretrained!r} is neither a file nor a tag of {model!r}."
             f"{did_you_mean(pretrained, tags)} The tags are {', '.join(map(repr, tags)) or 'none'}."

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,7 +22,7 @@ from .._rules import BATCH_RULES
 from .._typing import Estimator, PathLike, Samples
 from ._chat_backends import ChatError
 from ._fingerprint import as_paths, describe, fingerprint, samples_key
-from ._members import check_answers, is_transductive
+from ._members import check_answers, embeds, is_transductive
 from ._shard_files import (
     DAMAGED,
     MANIFEST,
@@ -418,8 +417,7 @@ def _annotate(task):
     if state_of(shard) == WHOLE:
         return
     changes = dict.fromkeys(shard.note["drop"])
-    last = annotator[-1] if isinstance(annotator, Pipeline) else annotator
-    if getattr(last, "output", None) != "embeddings":
+    if not embeds(annotator):
         changes["data"] = as_paths(X)
     try:
         labels = check_answers(annotator.transform(X), "annotator")

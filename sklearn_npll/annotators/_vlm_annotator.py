@@ -384,6 +384,10 @@ class VLMPartialAnnotator(BasePartialAnnotator):
             or isinstance(self.template_weights, str)
         )
 
+    @property
+    def _embeds(self):
+        return self.output == "embeddings"
+
     def _scoring_options(self, templates):
         """Check the options between embeddings and scores, and return them for a plan."""
         check_refinement(self.refine, self.refine_params)
@@ -422,6 +426,4 @@ class VLMPartialAnnotator(BasePartialAnnotator):
     def _data_and_plan(self, X):
         """Decide what a container for checked samples carries, and how it is annotated."""
         plan = self._plan()
-        if self.output == "images":
-            return X, plan
-        return plan.embed(X), replace(plan, embedded=True)
+        return (plan.embed(X), replace(plan, embedded=True)) if self._embeds else (X, plan)

@@ -85,7 +85,7 @@ def run(args):
     from .._partial_labels import label_columns
     from .._report._findings import class_shares
     from ..annotators import VLMPartialAnnotator
-    from ..annotators._open_clip import SHIPPED_MODEL
+    from ..annotators._open_clip import SHIPPED_MODEL, absolute_paths
     from ..datasets._image_folder import find_images
     from ._folder import ANNOTATION, CACHE, LABELS, relative, write_json
     from ._inputs import read_classes, read_templates
@@ -96,9 +96,10 @@ def run(args):
     folder, output = os.path.abspath(args.folder), Path(args.output)
     table = output / f"labels.{args.table}"
     check_table(table)
+    model, pretrained = absolute_paths(args.model or SHIPPED_MODEL, args.pretrained)
     settings = {
-        "model": args.model or SHIPPED_MODEL,
-        "pretrained": args.pretrained,
+        "model": model,
+        "pretrained": pretrained,
         "rule": args.rule,
         "rule_value": args.rule_value,
         "refine": args.refine,
@@ -138,8 +139,9 @@ def run(args):
         names = ", ".join(str(labels.classes[i]) for i in rare[:5])
         more = ", ..." if len(rare) > 5 else ""
         warnings.warn(
-            f"{len(rare)} of {len(classes)} classes are hardly ever named: {names}{more}. If they"
-            " are in the images, the model may not know them; look at the report",
+            f"{len(rare)} of {len(classes)} classes are never or hardly ever preferred to the"
+            f" others: {names}{more}. If they are in the images, the model may not know them; look"
+            " at the report",
             stacklevel=2,
         )
     report_unreadable(errors, folder, output / "unreadable.csv")

@@ -59,11 +59,9 @@ def is_public(model, pretrained):
     >>> is_public("local-dir:models/mine", None), is_public("ViT-B-32-quickgelu", "mine.pt")
     (False, False)
     """
-    import open_clip
+    from ..annotators._open_clip import SHIPPED_MODEL, is_tag
 
-    from ..annotators._open_clip import SHIPPED_MODEL
-
-    return (model, pretrained) in [(SHIPPED_MODEL, None), *open_clip.list_pretrained()]
+    return is_tag(model, pretrained) or (model, pretrained) == (SHIPPED_MODEL, None)
 
 
 def check_embedder(annotator):

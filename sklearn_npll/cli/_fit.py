@@ -174,6 +174,7 @@ def _write_learned(folder, table, labels, clf, training, images):
     from ._folder import LEARNED, TRAINING, relative, write_json
     from ._tables import write_table
 
+    (folder / TRAINING).unlink(missing_ok=True)  # until all that it tells of is there
     learned = labels.replace(scores=clf.label_distributions_, votes=None)
     learned.save(folder / LEARNED)
     write_json(folder / TRAINING, training)

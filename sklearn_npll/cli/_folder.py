@@ -62,12 +62,15 @@ def load_learned(folder):
     -------
     learned : PartialLabels or None
         Its scores are those of the learner, its classes sorted. None if there was no `fit`, and,
-        with a warning, if the labels of the folder have changed since.
+        with a warning, if it did not finish or the labels of the folder have changed since.
     training : dict or None
         The settings.
     """
     path = Path(folder, LEARNED)
     if not path.is_file():
+        return None, None
+    if not Path(folder, TRAINING).is_file():
+        warnings.warn(f"{path} is left out, as fit did not finish; run it again.", stacklevel=2)
         return None, None
     training = read_json(Path(folder, TRAINING))
     if training["labels"] != digest(folder):

@@ -34,7 +34,9 @@ def positive(text):
 def note(args, text):
     """Print a message that ``--quiet`` silences."""
     if not args.quiet:
-        print(text.encode(errors="backslashreplace").decode(), flush=True)  # paths may be no text
+        encoding = sys.stdout.encoding or "utf-8"
+        # paths may be no text, or none that a terminal can show
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def report_unreadable(errors, folder, file):

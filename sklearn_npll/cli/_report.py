@@ -30,12 +30,15 @@ def add_parser(commands, **options):
 def run(args):
     """Write the report of a folder."""
     from .._report import write_report
+    from ..annotators._open_clip import without_folder
     from ._folder import load_labels, load_learned
 
     labels, annotation = load_labels(args.folder)
     learned, training = load_learned(args.folder)
     images = annotation.pop("folder")  # a path of this machine is not to be in a page to share
     annotation.pop("classes", None)  # the page has a table of them
+    for name in ("model", "pretrained"):
+        annotation[name] = without_folder(annotation[name])
     if training is not None:
         del training["labels"]  # a checksum
     judged = None if args.truth is None else _judge(args, labels, learned, images)

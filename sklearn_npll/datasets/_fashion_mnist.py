@@ -3,6 +3,7 @@
 import gzip
 import io
 import lzma
+import zlib
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -177,9 +178,12 @@ def _find_idx(folder, name):
 def _read_idx(path):
     """Read an idx file of unsigned bytes: magic 00 00 08 ndim, big-endian sizes, then the data."""
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        raw = file.read()
-    if raw[:3] != b"\0\0\x08":
+    try:
+        with opener(path, "rb") as file:
+            raw = file.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}. Download it again.") from error
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
         raise ValueError(f"{path} is not an idx file of unsigned bytes.")
     ndim = raw[3]
     header = 4 + 4 * ndim

@@ -20,7 +20,10 @@ OTHER_EXTENSIONS = frozenset(
 
 
 def load_image_folder(
-    path: PathLike, *, extensions: Collection[str] = IMAGE_EXTENSIONS, return_X_y: bool = False
+    path: PathLike,
+    *,
+    extensions: str | Collection[str] = IMAGE_EXTENSIONS,
+    return_X_y: bool = False,
 ) -> Any:
     """List the images of a folder, with their classes where subfolders give them.
 
@@ -33,7 +36,7 @@ def load_image_folder(
     ----------
     path : path-like
         The folder.
-    extensions : sequence of str, default=('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', \
+    extensions : str or sequence of str, default=('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', \
 '.tiff', '.webp')
         File name endings, in any case, that count as images.
     return_X_y : bool, default=False
@@ -83,7 +86,7 @@ def load_image_folder(
     (['cat', 'dog'], [0, 1, 1])
     """
     root = _check_folder(path)
-    endings = {f".{e.lower().lstrip('.')}" for e in extensions}
+    endings = set(as_endings(extensions))
     visible = _visible(root)
     folders = [p for p in visible if p.is_dir()]
     files = [[p for p in visible if p.is_file()], *map(_files_below, folders)]
@@ -154,6 +157,18 @@ def find_images(path):
     if not data:
         raise _no_image(root, IMAGE_EXTENSIONS)
     return data
+
+
+def as_endings(extensions):
+    """Return endings of file names in lower case, with a dot; a str is one of them.
+
+    Examples
+    --------
+    >>> as_endings("PNG"), as_endings([".jpg", "jpeg"])
+    (('.png',), ('.jpg', '.jpeg'))
+    """
+    extensions = [extensions] if isinstance(extensions, str) else extensions
+    return tuple(f".{e.lower().lstrip('.')}" for e in extensions)
 
 
 def _check_folder(path):

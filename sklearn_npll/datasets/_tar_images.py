@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._typing import PathLike, Self
-from ._image_folder import IMAGE_EXTENSIONS
+from ._image_folder import IMAGE_EXTENSIONS, as_endings
 
 
 class TarImages:
@@ -25,7 +25,7 @@ class TarImages:
     ----------
     paths : path-like or sequence of path-like
         The archives, which must not be compressed.
-    extensions : sequence of str, default=('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', \
+    extensions : str or sequence of str, default=('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', \
 '.tiff', '.webp')
         File name endings, in any case, that count as images. Every such file is a sample; hidden
         ones are left out.
@@ -77,12 +77,12 @@ class TarImages:
         self,
         paths: PathLike | Sequence[PathLike],
         *,
-        extensions: Collection[str] = IMAGE_EXTENSIONS,
+        extensions: str | Collection[str] = IMAGE_EXTENSIONS,
     ) -> None:
         if isinstance(paths, (str, os.PathLike)):
             paths = [paths]
         self.paths = [os.fspath(path) for path in paths]
-        endings = tuple(f".{e.lower().lstrip('.')}" for e in extensions)
+        endings = as_endings(extensions)
         walks = [_walk(path, endings) for path in self.paths]
         sizes = [len(names) for names, *_ in walks]
         if not sum(sizes):

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from .._evidence import largest_columns, majority_vote
 from .._inputs import with_candidates
+from .._messages import name_rows
 from .._partial_labels import PartialLabels
 from .._typing import Array, Estimator, Samples, Self
 from ._drawing import pyplot
@@ -72,7 +73,7 @@ class ConfusionComparisonDisplay:
         y_true : array-like of shape (n_samples,)
             True classes; rows of -1 are left out.
         y_pred : array-like of shape (n_samples,)
-            The learner's predictions.
+            The learner's predictions; -1 only where `y_true` is, too.
         ax : array-like of 3 matplotlib.axes.Axes, default=None
             Where to draw; a new figure by default.
 
@@ -83,6 +84,12 @@ class ConfusionComparisonDisplay:
         """
         true, predicted = encode_some(labels, y_true), labels.encode_labels(y_pred)
         rows = np.flatnonzero(true >= 0)
+        wrong = (true >= 0) & (predicted < 0)
+        if wrong.any():
+            raise ValueError(
+                f"y_pred is -1, no class, in {name_rows(wrong)}; to leave them out, set y_true to"
+                " -1 there, too."
+            )
         one_hot = np.eye(labels.shape[1])
         truth = one_hot[true[rows]].T
         annotator = truth @ _annotator_choice(labels[rows])
