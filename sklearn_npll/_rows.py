@@ -104,21 +104,19 @@ def join(parts):
         return np.concatenate(parts)
     if any(isinstance(part, list) or _is_array(part) for part in parts):
         kinds = {type(part) for part in parts}
-        library = {kind.__module__.partition(".")[0] for kind in kinds}
-        if library == {"torch"}:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        if len(kinds) > 1:
+            raise ValueError(f"Samples of different kinds cannot be joined: {names}.")
+        library = type(parts[0]).__module__.partition(".")[0]
+        if library == "torch":
             import torch
 
             return torch.cat(parts)
-        if library == {"polars"} and len(kinds) == 1:
+        if library == "polars":
             import polars
 
             return polars.concat(parts)
-        names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        if len(kinds) == 1:
-            raise ValueError(
-                f"Samples of type {names} cannot be joined; make them arrays or lists."
-            )
-        raise ValueError(f"Samples of different kinds cannot be joined: {names}.")
+        raise ValueError(f"Samples of type {names} cannot be joined; make them arrays or lists.")
     from torch.utils.data import ConcatDataset
 
     return ConcatDataset(parts)

@@ -8,8 +8,8 @@ class UnnamedClassWarning(UserWarning):
 
     Learners warn of them in ``fit`` if there are at least ten rows a class. "Hardly ever" is less
     than a tenth of an equal share of the classes that scores or votes prefer, never among them. A
-    class that is often second may be in many sets, and is hardly learned all the same. Sets alone
-    do not say what is preferred: of them, only a class that is in none counts.
+    class that is often second counts, though it may be in many sets. Sets alone do not say what is
+    preferred: of them, only a class that is in none counts.
 
     See Also
     --------

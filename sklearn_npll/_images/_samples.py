@@ -181,10 +181,8 @@ def as_samples(X):
     if is_tensor(X):
         X = X.detach().cpu()
         X = (X.permute(0, 2, 3, 1) if X.ndim == 4 else X).numpy()
-    if hasattr(X, "to_list"):  # a series
-        return list(X)
     if not isinstance(X, np.ndarray):
-        return X
+        return list(X) if _ndim(X) == 1 else X  # a series, or else a list or a dataset
     if X.ndim == 1:
         return X.tolist() if X.dtype.kind in "US" else list(X)
     if X.ndim == 4 and X.shape[3] not in (1, 3, 4):

@@ -384,12 +384,11 @@ class PartialLabels(ChangedArray):
                     f" {classes.tolist()}; reorder the columns before joining."
                 )
         widths = [None if part.votes is None else part.votes.shape[1] for part in parts]
-        for number, width in enumerate(widths):
-            if None not in widths and width != widths[0]:
-                raise ValueError(
-                    f"parts[{number}] has {width} votes a sample but parts[0] has {widths[0]}; drop"
-                    " them by replace(votes=None) before joining."
-                )
+        if None not in widths and len(set(widths)) > 1:
+            raise ValueError(
+                f"The samples of the parts have different numbers of votes: {widths}. Drop them by"
+                " replace(votes=None) before joining."
+            )
         known = None
         if any(part.known is not None for part in parts):
             known = np.concatenate(

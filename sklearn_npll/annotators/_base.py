@@ -52,7 +52,7 @@ def looks_few_shot(y):
 
 def _refuse_column_of_images(X, error):
     """Raise a ValueError if X is a data frame of paths, or of images, and not of numbers."""
-    if hasattr(X, "columns") and len(X):
+    if (hasattr(X, "iloc") or hasattr(X, "row")) and len(X):
         for name, value in zip(X.columns, X.iloc[0] if hasattr(X, "iloc") else X.row(0)):
             if isinstance(value, (str, bytes, os.PathLike, Image.Image)):
                 raise ValueError(

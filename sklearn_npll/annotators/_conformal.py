@@ -387,7 +387,7 @@ class ConformalPartialAnnotator(MetaPartialAnnotator):
 
 @dataclass(frozen=True)
 class _OfEmbeddings:
-    """Says of embeddings what an annotator, who made them, says of the samples."""
+    """Says of embeddings what the annotator that made them says of the samples."""
 
     classes: np.ndarray
     plan: object

@@ -37,7 +37,7 @@ def run(args):
     learned, training = load_learned(args.folder)
     images = annotation.pop("folder")  # a path of this machine is not to be in a page to share
     annotation.pop("classes", None)  # the page has a table of them
-    for name in ("model", "pretrained"):
+    for name in annotation.keys() & {"model", "pretrained"}:
         annotation[name] = without_folder(annotation[name])
     if training is not None:
         del training["labels"]  # a checksum
