@@ -357,7 +357,8 @@ class NeuralClassifier(
         n = len(data)
         batch_size = self.batch_size
         if batch_size == "auto":
-            batch_size = min(256, max(8, n // 16))
+            batch_size = min(256, n // 16) if self.image_shape_ is None else min(64, n // 32)
+            batch_size = max(8, batch_size)
         mean, scale, shape = input_statistics(data)
         method = SimpleNamespace(**self._settings(training))
         net = self._net_class(

@@ -25,7 +25,8 @@ module : str, nn.Module or callable, default="auto"
     max_epochs : int, default=50
         Epochs, a warm-up included.
     batch_size : int or "auto", default="auto"
-        Rows in a gradient step. "auto" is a sixteenth of the rows, from 8 to 256.
+        Rows in a gradient step. "auto" is a sixteenth of the rows, from 8 to 256, and of images a
+        32nd, from 8 to 64, as they need more steps; larger ones suit a GPU and a long training.
     lr : float, default=0.05
         Learning rate of the first epoch; it falls along a cosine to a thousandth. Papers take 0.01
         or so over hundreds of epochs, which in the default 50 leaves networks half trained.
