@@ -249,6 +249,10 @@ def test_batch_size_auto(fitted):
         classifier(batch_size="auto", **params).fit(many, y),
         classifier(batch_size=30, **params).fit(many, y),
     )
+    pixels = np.zeros((480, 4, 4), dtype=np.uint8)  # a 32nd of images
+    clf = classifier(batch_size="auto", max_epochs=1).fit(pixels, y)
+    assert clf.history_[0]["gradient_samples"] == 480
+    assert clf.net_.batch_size == 15
 
 
 @pytest.mark.parametrize(
