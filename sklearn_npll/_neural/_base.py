@@ -178,7 +178,7 @@ class NeuralClassifier(
         Warns
         -----
         UnnamedClassWarning
-            If the annotator never or hardly ever names a class, which then is hardly learned.
+            If the annotator never or hardly ever prefers a class, which then is hardly learned.
         """
         problem = self._check_problem(X, y)
         data = self._check_samples(problem.data, reset=True)

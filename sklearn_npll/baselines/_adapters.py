@@ -170,7 +170,7 @@ class PseudoLabelClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, Bas
         Warns
         -----
         UnnamedClassWarning
-            If the annotator never or hardly ever names a class, unless `labels` is "known".
+            If the annotator never or hardly ever prefers a class, unless `labels` is "known".
         """
         problem = check_problem(X, y, full=self.labels in ("best", "soft"))
         data = check_features(self, problem.data, True, [np.float64, np.float32])

@@ -56,7 +56,7 @@ class ClassicPartialLabelClassifier(TagsMixin, ScoreMixin, ClassifierMixin, Base
         Warns
         -----
         UnnamedClassWarning
-            If the annotator never or hardly ever names a class, which then is hardly learned.
+            If the annotator never or hardly ever prefers a class, which then is hardly learned.
         """
         problem = check_problem(X, y)
         data = self._check_features(problem.data, reset=True)
