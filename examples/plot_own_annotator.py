@@ -69,7 +69,7 @@ accuracy = {
     "Co-Reg, the forest's candidates": [],
 }
 for seed in range(3):
-    learner = CoRegClassifier(max_epochs=30, batch_size=64, random_state=seed)
+    learner = CoRegClassifier(max_epochs=30, batch_size=64, lr=0.05, random_state=seed)
     pipe = make_pipeline(annotator, learner).fit(X_train)
     accuracy["Co-Reg, the forest's candidates"].append(pipe.score(X_test, y_test))
 before, _, after = (np.mean(scores) for scores in accuracy.values())

@@ -62,7 +62,7 @@ labels = PartialLabels.from_candidates(candidates, X_train)
 # -----
 # The same schedule for the network of ours and for the one that Co-Reg takes for features by
 # default. ``eval_set`` records the accuracy on validation images in every epoch.
-schedule = {"max_epochs": 25, "batch_size": 64, "random_state": 0}
+schedule = {"max_epochs": 25, "batch_size": 64, "lr": 0.05, "random_state": 0}
 learners = {
     "DigitNet": CoRegClassifier(module=DigitNet, **schedule),
     "the default": CoRegClassifier(**schedule),

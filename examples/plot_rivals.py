@@ -40,7 +40,7 @@ print(labels.summary(y_train))
 # Learn
 # -----
 # What trains networks shares its schedule. The others have none.
-schedule = {"max_epochs": 30, "batch_size": 64}
+schedule = {"max_epochs": 30, "batch_size": 64, "lr": 0.05}
 learners = {
     "logistic regression, one candidate": PseudoLabelClassifier(LogisticRegression(max_iter=1000)),
     "PL-kNN": PLKNeighborsClassifier(),

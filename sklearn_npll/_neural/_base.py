@@ -63,7 +63,7 @@ class NeuralClassifier(
         "init": [dict, str, os.PathLike, None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "image_size": [tuple, list, None],
@@ -101,7 +101,7 @@ class NeuralClassifier(
     init: object = None
     max_epochs: int = 50
     batch_size: object = "auto"
-    lr: float = 0.05
+    lr: object = "auto"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     image_size: object = None
@@ -354,11 +354,12 @@ class NeuralClassifier(
         }
 
     def _make_net(self, data, training, seed, device, processes):
-        n = len(data)
-        batch_size = self.batch_size
+        on_images, n = self.image_shape_ is not None, len(data)
+        batch_size, lr = self.batch_size, self.lr
         if batch_size == "auto":
-            batch_size = min(256, n // 16) if self.image_shape_ is None else min(64, n // 32)
-            batch_size = max(8, batch_size)
+            batch_size = max(8, min(64, n // 32) if on_images else min(256, n // 16))
+        if lr == "auto":
+            lr = 0.05 if on_images else 0.02
         mean, scale, shape = input_statistics(data)
         method = SimpleNamespace(**self._settings(training))
         net = self._net_class(
@@ -377,7 +378,7 @@ class NeuralClassifier(
             optimizer=torch.optim.SGD,
             optimizer__momentum=self.momentum,
             optimizer__weight_decay=self.weight_decay,
-            lr=self.lr,
+            lr=lr,
             batch_size=batch_size,
             max_epochs=self.max_epochs,
             train_split=None,

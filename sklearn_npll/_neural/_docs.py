@@ -27,9 +27,10 @@ module : str, nn.Module or callable, default="auto"
     batch_size : int or "auto", default="auto"
         Rows in a gradient step. "auto" is a sixteenth of the rows, from 8 to 256, and of images a
         32nd, from 8 to 64, as they need more steps; larger ones suit a GPU and a long training.
-    lr : float, default=0.05
-        Learning rate of the first epoch; it falls along a cosine to a thousandth. Papers take 0.01
-        or so over hundreds of epochs, which in the default 50 leaves networks half trained.
+    lr : float or "auto", default="auto"
+        Learning rate of the first epoch; it falls along a cosine to a thousandth. "auto" is 0.05 on
+        images and 0.02 on features. Papers take 0.01 or so over hundreds of epochs, which in the
+        default 50 leaves networks half trained.
     momentum : float, default=0.9
         Momentum of the stochastic gradient descent.
     weight_decay : float, default=5e-4
