@@ -51,7 +51,7 @@ CHANGES = {
     "max_epochs": 6,
     "warm_up": 3,
     "batch_size": 32,
-    "lr": 0.02,
+    "lr": 0.03,
     "momentum": 0.5,
     "weight_decay": 0.1,
     "variant": "paper",
