@@ -103,7 +103,7 @@ def test_set_output(output, fitted):
 
 
 def test_searches():
-    grid = {"lr": [0.01, 0.05]}
+    grid = {"lr": ["auto", 0.05]}
     with_labels = GridSearchCV(classifier(), grid, cv=2).fit(LABELS, NAMES[T])
     assert with_labels.best_score_ > 0.5
     assert with_labels.predict(X).shape == (60,)

@@ -265,7 +265,7 @@ def without_folder(name):
 
     Examples
     --------
-    >>> without_folder("local-dir:/home/me/mine"), without_folder("hf-hub:owner/name")
+    >>> without_folder("local-dir:/srv/me/mine"), without_folder("hf-hub:owner/name")
     ('local-dir:mine', 'hf-hub:owner/name')
     """
     if name is None:
