@@ -13,7 +13,7 @@ from both; logistic regression on the same embeddings learns from the labels alo
 # drawn from the training images, -1 stands for the rest.
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
 from sklearn.linear_model import LogisticRegression
 
 from sklearn_npll import CoRegClassifier, VLMPartialAnnotator
@@ -68,6 +68,7 @@ for (name, scores), marker in zip(accuracy.items(), "os"):
 ax.axhline(zero_shot, color="gray", linestyle="--", label="the annotator alone")
 ax.set(xticks=range(len(shots)), xticklabels=shots, xlabel="labels a class")
 ax.set(ylabel="test accuracy")
+ax.yaxis.set_major_locator(MultipleLocator(0.05))
 ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 ax.legend(loc="lower right")
 ax.grid(alpha=0.3)
