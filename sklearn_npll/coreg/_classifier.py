@@ -232,9 +232,10 @@ array-like of shape (n_classes,) or None, default="auto"
 
     Notes
     -----
-    The paper trains 100 to 800 epochs with batches of 256 and a cutout of 16 of 28 or 32 pixels.
-    `batch_size` counts the rows of the partial split; `unlabelled_sampling` tells how many others
-    come with them.
+    The paper trains 100 to 800 epochs with batches of 256, a learning rate of 0.01 and a cutout of
+    16 of 28 or 32 pixels; ``variant="paper"`` leaves these to their own parameters. `batch_size`
+    counts the rows of the partial split; `unlabelled_sampling` tells how many others come with
+    them.
 
     The networks standardise their inputs by themselves.
 
