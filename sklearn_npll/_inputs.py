@@ -125,6 +125,34 @@ def check_problem(X, y, full=False, classes=None, sparse=False):
     return problem
 
 
+def samples_of(X):
+    """Return what a PartialLabels carries, or the samples as they are.
+
+    Parameters
+    ----------
+    X : PartialLabels or samples
+
+    Returns
+    -------
+    collection of samples
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one that is no collection.
+    TypeError
+        If they have no order, or can be seen once only.
+    """
+    if isinstance(X, PartialLabels):
+        X = X.data
+    if X is None:
+        raise ValueError(
+            "X is None, or PartialLabels that carry no samples (data is None); pass them as X"
+        )
+    check_collection(X)
+    return X
+
+
 def check_features(estimator, X, reset, dtype):
     """Return the features (n_samples, n_features) of X, for a learner that takes nothing else.
 
@@ -142,13 +170,7 @@ def check_features(estimator, X, reset, dtype):
     ValueError
         If X holds images or no samples, or does not match.
     """
-    if isinstance(X, PartialLabels):
-        X = X.data
-    if X is None:
-        raise ValueError(
-            "X is None, or PartialLabels that carry no samples (data is None); pass them as X"
-        )
-    check_collection(X)
+    X = samples_of(X)
     if is_image_data(X):
         raise ValueError(
             f"{type(estimator).__name__} learns from features (n_samples, n_features), but X holds "

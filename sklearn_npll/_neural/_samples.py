@@ -5,15 +5,8 @@ from numbers import Integral
 import numpy as np
 import torch
 
-from .._images import (
-    check_collection,
-    check_not_empty,
-    is_image_data,
-    read_images,
-    release_pages,
-)
-from .._inputs import check_magnitude, forget_features, validate_features
-from .._partial_labels import PartialLabels
+from .._images import check_not_empty, is_image_data, read_images, release_pages
+from .._inputs import check_magnitude, forget_features, samples_of, validate_features
 from .._streamed_images import open_images
 from ._views import FeatureViews, ImageViews
 
@@ -26,13 +19,7 @@ class SamplesMixin:
 
     def _check_samples(self, X, reset):
         """Return float32 features (n, n_features) or images, uint8 (n, H, W, channels)."""
-        if isinstance(X, PartialLabels):
-            X = X.data
-        if X is None:
-            raise ValueError(
-                "X is None, or PartialLabels that carry no samples (data is None); pass them as X"
-            )
-        check_collection(X)
+        X = samples_of(X)
         check_not_empty(X)
         is_image = is_image_data(X)
         if not reset and is_image != (self.image_shape_ is not None):

@@ -38,14 +38,16 @@ def needs_labels(annotator):
 
 def is_transductive(annotator):
     """Tell whether what a fitted annotator says of a sample depends on the others it comes with."""
-    last = annotator[-1] if isinstance(annotator, Pipeline) else annotator
-    return getattr(last, "_is_transductive", False)
+    return getattr(_last_step(annotator), "_is_transductive", False)
 
 
 def embeds(annotator):
     """Tell whether what a fitted annotator returns holds embeddings in place of the samples."""
-    last = annotator[-1] if isinstance(annotator, Pipeline) else annotator
-    return getattr(last, "_embeds", False)
+    return getattr(_last_step(annotator), "_embeds", False)
+
+
+def _last_step(annotator):
+    return annotator[-1] if isinstance(annotator, Pipeline) else annotator
 
 
 def copy_estimators(value):

@@ -10,8 +10,8 @@ from torch import nn
 
 from .._compat import Interval, StrOptions
 from .._device import resolve_device
-from .._images import as_samples, check_collection, check_not_empty, is_image_data
-from .._inputs import forget_features, validate_features
+from .._images import as_samples, check_not_empty, is_image_data
+from .._inputs import forget_features, samples_of, validate_features
 from .._partial_labels import PartialLabels
 from .._typing import Estimator, Seed
 from ..annotators import VLMPartialAnnotator
@@ -306,12 +306,7 @@ class DeFTDetector(BaseNoiseDetector):
     def _check_samples(self, data, reset):
         if not hasattr(self, "annotator_"):
             return super()._check_samples(data, reset)
-        if data is None:
-            raise ValueError(
-                "X is None, or PartialLabels that carry no samples (data is None); pass them as X"
-            )
-        check_collection(data)
-        check_not_empty(data)
+        check_not_empty(samples_of(data))
         if is_image_data(data):
             as_samples(data)  # refuses shapes that are not of images
             if reset:
