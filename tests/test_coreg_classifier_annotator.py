@@ -123,6 +123,15 @@ def test_variants_are_names_for_settings():
     ] == ["warm_up"]
 
 
+@pytest.mark.parametrize("variant", ["paper", "robust"])
+@pytest.mark.parametrize("target, n_epochs", [("candidates", 5), ("scores", 4)])
+def test_automatic_warm_up_on_images(variant, target, n_epochs):
+    labels = PartialLabels.from_votes(np.stack([LEVEL, LEVEL + 1], axis=1), np.arange(3))
+    clf = images_classifier(variant=variant, max_epochs=10, warm_up="auto", warm_up_target=target)
+    clf.fit(labels.replace(data=COLOUR))
+    assert [row["phase"] for row in clf.history_].count("warm_up") == n_epochs
+
+
 def test_the_robust_variant_on_images():
     # the annotator prefers the first of two candidates
     scores = np.float32(0.5 * np.eye(3)[LEVEL] + 0.3 * np.eye(3)[LEVEL + 1] + 0.2 / 3)

@@ -236,7 +236,6 @@ def _network(name, class_name, networks=1, *, space=None, group="neural", **opti
 def _coreg(
     name,
     group="neural",
-    own=frozenset({"warm_up"}),
     passes=2.0,
     needs=frozenset(),
     kinds=("features", "images"),
@@ -259,7 +258,7 @@ def _coreg(
         space=space,
         needs=frozenset(needs),
         kinds=kinds,
-        own=own,
+        own=frozenset({"warm_up"}),
     )
 
 
@@ -320,7 +319,7 @@ def _self_training():
 
 
 _coreg("Co-Reg")
-_coreg("Co-Reg (paper)", own=frozenset(), passes=5, variant="paper")
+_coreg("Co-Reg (paper)", passes=5, variant="paper")
 
 _network("CC", "CCClassifier")
 _network("PRODEN", "PRODENClassifier")
@@ -439,7 +438,7 @@ for _name, _params in {
     "no contrastive": {"contrastive": "none"},
 }.items():
     _params = {"variant": "paper", **_params}
-    _coreg(f"Co-Reg (paper): {_name}", "paper-ablation", own=frozenset(), passes=5, **_params)
+    _coreg(f"Co-Reg (paper): {_name}", "paper-ablation", passes=5, **_params)
 
 _coreg(
     "Co-Reg: student from the annotator's encoder",

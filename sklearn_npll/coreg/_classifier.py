@@ -63,9 +63,10 @@ class CoRegClassifier(PairClassifier):
         classes, does not sharpen, and spends its work on more steps rather than on a second view
         and the contrastive loss, which did better on most of our benchmarks.
     warm_up : int or "auto", default="auto"
-        Epochs in which each network learns from the annotator alone. "auto" is a fifth of
-        `max_epochs`, or two fifths if `warm_up_target` is "scores", rounded up. The paper takes 50
-        of 100 to 800.
+        Epochs in which each network learns from the annotator alone. "auto" is a share of
+        `max_epochs`, rounded up: two fifths if `warm_up_target` is "scores", else half on images
+        and a fifth on features. The paper takes 50 of 100, and 50 or 100 of 800. A warm-up of a few
+        hundred steps or less leaves networks of images whose first division is near chance.
     warm_up_target : {"auto", "scores", "candidates"}, default="auto"
         What the warm-up learns from. "scores": the annotator's probabilities, or the shares of its
         votes, by their cross-entropy, in batches of `batch_size`; rows that prefer no class are
@@ -464,8 +465,11 @@ array-like of shape (n_classes,) or None, default="auto"
         return training
 
     def _settings(self, training):
-        fifths = 1 if training.scores is None else 2
-        warm_up = -(-fifths * self.max_epochs // 5) if self.warm_up == "auto" else self.warm_up
+        warm_up = self.warm_up
+        if isinstance(warm_up, str):
+            on_candidates = 2 if self.image_shape_ is None else 5
+            tenths = on_candidates if training.scores is None else 4
+            warm_up = -(-tenths * self.max_epochs // 10)
         resolved = {name: self._resolved(name) for name in VARIANTS[self.variant]}
         if self.contrastive_weight == 0:
             resolved["contrastive"] = "none"
