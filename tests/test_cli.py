@@ -131,7 +131,7 @@ def test_many_classes_in_one_argument(photos, tmp_path, capsys):
     never = set(range(30)) - set(labels.votes[:, 0].tolist())
     said, first = capsys.readouterr().err, labels.classes[min(never)]
     assert (
-        f"{len(never)} of 30 classes are never or hardly ever preferred to the others: {first}, "
+        f"{len(never)} of 30 classes are never or hardly ever preferred to the others: '{first}', "
         in said
     )
 

@@ -82,6 +82,7 @@ def add_parser(commands, **options):
 def run(args):
     """Annotate a folder of images; the results go into another one."""
     from .._evidence import preferred_classes, rare_classes
+    from .._messages import name_classes
     from .._partial_labels import label_columns
     from .._report._findings import class_shares
     from ..annotators import VLMPartialAnnotator
@@ -136,11 +137,10 @@ def run(args):
     codes, _ = preferred_classes(labels)
     rare = rare_classes(class_shares(labels, codes)[0])
     if len(rare):
-        names = ", ".join(str(labels.classes[i]) for i in rare[:5])
-        more = ", ..." if len(rare) > 5 else ""
+        names = name_classes(labels.classes[rare].tolist(), limit=5)
         warnings.warn(
             f"{len(rare)} of {len(classes)} classes are never or hardly ever preferred to the"
-            f" others: {names}{more}. If they are in the images, the model may not know them; look"
+            f" others: {names}. If they are in the images, the model may not know them; look"
             " at the report",
             stacklevel=2,
         )

@@ -9,9 +9,11 @@ def best_of(estimator):
 
 
 def learner_of(estimator):
-    """The classifier at the end of a search or a pipeline, or the estimator itself."""
+    """The classifier at the end of searches and pipelines, or the estimator itself."""
     estimator = best_of(estimator)
-    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    while isinstance(estimator, Pipeline):
+        estimator = best_of(estimator[-1])
+    return estimator
 
 
 def check_rows_of_fit(labels, clean_probability):
