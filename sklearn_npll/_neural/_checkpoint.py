@@ -72,13 +72,15 @@ def save_checkpoint(state, path):
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    content = buffer.getbuffer()
-    try:
-        with atomic_write(path) as file:
-            file.write(content)
-            file.write(_digest(content))  # torch checks nothing
-    except OSError as error:
-        return error
+    # Released at once: left in a frame that the error holds, it is collected as part of a cycle, in
+    # which Python 3.12.0 and 3.12.1 crash (python/cpython#111049).
+    with buffer.getbuffer() as content:
+        try:
+            with atomic_write(path) as file:
+                file.write(content)
+                file.write(_digest(content))  # torch checks nothing
+        except OSError as error:
+            return error
     return None
 
 
