@@ -15,7 +15,7 @@ from killing import LABELS, annotate, ask, finish, kill_at_random, learn, n_logg
 from numpy.testing import assert_array_equal
 
 from sklearn_npll import CoRegClassifier, PartialLabels, VLMPartialAnnotator
-from sklearn_npll._neural._checkpoint import load_checkpoint
+from sklearn_npll._neural._checkpoint import load_checkpoint, save_checkpoint
 from sklearn_npll.annotators import ChatPartialAnnotator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks processes and kills them")
@@ -223,3 +223,8 @@ def test_checkpoints_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError):
         clf.set_params(checkpoint_dir=tmp_path / "file").fit(X, y)
+
+    frame = save_checkpoint({}, tmp_path / "state").__traceback__.tb_frame
+    frame.f_locals[
+        "buffer"
+    ].close()  # an error if there were a view of it, at which Python may crash
