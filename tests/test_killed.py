@@ -227,4 +227,4 @@ def test_checkpoints_that_cannot_be_written(tmp_path, monkeypatch):
     frame = save_checkpoint({}, tmp_path / "state").__traceback__.tb_frame
     frame.f_locals[
         "buffer"
-    ].close()  # an error if there were a view of it, at which Python may crash
+    ].close()  # an error if a view of it were left
