@@ -225,6 +225,4 @@ def test_checkpoints_that_cannot_be_written(tmp_path, monkeypatch):
         clf.set_params(checkpoint_dir=tmp_path / "file").fit(X, y)
 
     frame = save_checkpoint({}, tmp_path / "state").__traceback__.tb_frame
-    frame.f_locals[
-        "buffer"
-    ].close()  # an error if a view of it were left
+    frame.f_locals["buffer"].close()  # an error if a view of it were left
