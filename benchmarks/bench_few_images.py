@@ -24,14 +24,13 @@ def shares(annotator, n, seed, epochs):
     """Shares of right labels, and of images that the model names as its table does."""
     (X, y), _, (X_test, y_test) = load(n, seed)
     labels = annotator.fit_transform(X)
-    learner = CoRegClassifier(max_epochs=epochs, random_state=seed).fit(labels)
-    embedded = labels.replace(data=annotator.embed(X))
-    on_embeddings = CoRegClassifier(max_epochs=epochs, random_state=seed).fit(embedded)
     sets = PartialLabels.from_candidates(labels.toarray(), classes=labels.classes, data=X)
-    from_sets, soon = (
-        CoRegClassifier(max_epochs=epochs, warm_up=warm_up, random_state=seed).fit(sets)
-        for warm_up in ("auto", epochs // 5)
-    )
+
+    def fit(labels, warm_up="auto"):
+        return CoRegClassifier(max_epochs=epochs, warm_up=warm_up, random_state=seed).fit(labels)
+
+    learner, on_embeddings = fit(labels), fit(labels.replace(data=annotator.embed(X)))
+    from_sets, soon = fit(sets), fit(sets, warm_up=epochs // 5)
     return {
         "annotator, in the table": np.mean(labels.classes[labels.scores.argmax(axis=1)] == y),
         "learned, in the table": np.mean(learner.transduction_ == y),

@@ -439,6 +439,13 @@ def _to_numbers(convert, shares, what):
         ) from None
 
 
+def last_step(estimator):
+    """Return the estimator at the end of a pipeline and of those in it, or any other as it is."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator[-1]
+    return estimator
+
+
 def with_candidates(estimator, X, y):
     """Find the candidates to compare predictions with.
 

@@ -214,6 +214,9 @@ def test_clean_probabilities_of_valid_and_noisy_sets(pipe, labels):
 def test_history_of_a_search_and_before_the_first_division(pipe):
     search = SimpleNamespace(best_estimator_=pipe)
     assert len(TrainingHistoryDisplay.from_estimator(search).ax_) == 5
+    inner = SimpleNamespace(best_estimator_=pipe[-1])
+    for nested in (make_pipeline(make_pipeline(Learner())).fit(IMAGES), make_pipeline(inner)):
+        assert len(TrainingHistoryDisplay.from_estimator(nested).ax_) == 5
     display = TrainingHistoryDisplay(HISTORY[:2]).plot()
     assert [ax.get_title() for ax in display.ax_] == ["losses"]
     figure, grid = plt.subplots(1, 5)

@@ -4,10 +4,10 @@ import copy
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from .._evidence import annotator_shares
+from .._inputs import last_step
 from .._partial_labels import PartialLabels
 
 
@@ -38,16 +38,12 @@ def needs_labels(annotator):
 
 def is_transductive(annotator):
     """Tell whether what a fitted annotator says of a sample depends on the others it comes with."""
-    return getattr(_last_step(annotator), "_is_transductive", False)
+    return getattr(last_step(annotator), "_is_transductive", False)
 
 
 def embeds(annotator):
     """Tell whether what a fitted annotator returns holds embeddings in place of the samples."""
-    return getattr(_last_step(annotator), "_embeds", False)
-
-
-def _last_step(annotator):
-    return annotator[-1] if isinstance(annotator, Pipeline) else annotator
+    return getattr(last_step(annotator), "_embeds", False)
 
 
 def copy_estimators(value):

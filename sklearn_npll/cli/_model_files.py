@@ -88,8 +88,8 @@ def load_model(path):
         If it holds anything else, or is damaged.
     """
     import joblib
-    from sklearn.pipeline import Pipeline
 
+    from .._inputs import last_step
     from .._neural._base import NeuralClassifier
 
     if Path(path).is_dir():
@@ -104,7 +104,7 @@ def load_model(path):
     # what a damaged file raises depends on where the damage is
     except Exception as error:
         raise ValueError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
-    last = model[-1] if isinstance(model, Pipeline) else model
+    last = last_step(model)
     if not isinstance(last, NeuralClassifier) or not hasattr(last, "net_"):
         raise ValueError(
             f"{path} holds {type(last).__name__}, which is no fitted classifier of sklearn_npll."

@@ -5,7 +5,6 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -13,7 +12,7 @@ from .._candidate_rows import estimator_has_predict_proba, weight_name
 from .._compat import HasMethods, Interval, StrOptions, fit_context
 from .._evidence import spread_columns
 from .._images import check_collection, check_not_empty, is_image_data
-from .._inputs import check_features, check_problem, forget_features
+from .._inputs import check_features, check_problem, forget_features, last_step
 from .._partial_labels import PartialLabels
 from .._rows import take
 from .._scoring import ScoreMixin
@@ -24,9 +23,7 @@ from ._rules import add_best, best_candidate
 
 def accepts_candidates(estimator):
     """Tell whether a classifier, or the last step of a pipeline, is one of this package."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return isinstance(estimator, ScoreMixin)
+    return isinstance(last_step(estimator), ScoreMixin)
 
 
 class DeFTClassifier(MetaEstimatorMixin, ScoreMixin, ClassifierMixin, BaseEstimator):

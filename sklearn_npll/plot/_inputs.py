@@ -1,6 +1,6 @@
 """What displays are made from: fitted estimators, their rows, true classes."""
 
-from sklearn.pipeline import Pipeline
+from .._inputs import last_step
 
 
 def best_of(estimator):
@@ -9,11 +9,8 @@ def best_of(estimator):
 
 
 def learner_of(estimator):
-    """The classifier at the end of searches and pipelines, or the estimator itself."""
-    estimator = best_of(estimator)
-    while isinstance(estimator, Pipeline):
-        estimator = best_of(estimator[-1])
-    return estimator
+    """The classifier of a search, of a pipeline or of one in the other, or the estimator itself."""
+    return best_of(last_step(best_of(estimator)))
 
 
 def check_rows_of_fit(labels, clean_probability):
